@@ -1,0 +1,82 @@
+"""The base of every method: fields are the configuration, `prepare` is what needs no gradient, `loss` is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from posttrain.core.batch import Batch
+from posttrain.core.group import Group
+from posttrain.core.needs import Loss, Needs, Output
+from posttrain.core.protocols import Engine
+from posttrain.core.recipe import Kind
+
+Unit = Literal["token", "row", "group"]
+Atom = Literal["row", "group", "step"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the laws need of a method: two tiny groups and known values.
+
+    groups: with `prompt_tokens`, `tokens` and `trained` set. anchors: name to (outputs to feed, expected value of that sum or metric).
+    method: the instance that the anchors belong to (None = the defaults).
+    """
+
+    groups: list[Group]
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A known value: at these outputs (lists, by field of `Output` or of batch data) the sum has this value."""
+
+    outputs: Mapping[str, Any]
+    expected: Mapping[str, float]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(Kind):
+    """One way to learn. Subclasses declare `sums` (what each sum is divided by) and `atom` (what may not be cut)."""
+
+    family: ClassVar[str] = "method"
+    sums: ClassVar[dict[str, Unit]] = {}
+    atom: ClassVar[Atom] = "group"
+    wants: ClassVar[str] = ""
+    """The groups that this method reads, in one line: for the table of methods and for refusals."""
+    learning_rate: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
+    """Published defaults: full weights, LoRA."""
+    symmetric: ClassVar[bool] = False
+    """Does the order of responses inside a group change nothing?"""
+
+    def needs(self) -> Needs:
+        raise AssertionError(f"{type(self).__name__} declares no needs")
+
+    def accepts(self, group: Group) -> str | None:
+        """Why this group cannot be learned from, or None. The job counts refusals by reason and never drops silently."""
+        return None if group.responses else "no response"
+
+    def prepare(self, batch: Batch, engine: Engine) -> Batch:
+        """Add what needs no gradient: reference log-probs, values, advantages. `engine.total` works here."""
+        return batch
+
+    def loss(self, out: Output, batch: Batch) -> Loss:
+        """One sum over units for each name in `sums`. Pure: no state, no collective, no batch statistics."""
+        raise AssertionError(f"{type(self).__name__} declares no loss")
+
+    def after(self, step: int, metrics: Mapping[str, float], engine: Engine) -> None:
+        """What changes between steps: adaptive KL, a moving reference."""
+
+    def state(self) -> dict[str, Any]:
+        """What `after` remembers, as plain values; saved with every checkpoint."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+
+    @classmethod
+    def example(cls) -> Example:
+        raise AssertionError(f"{cls.__name__} gives no example, so no law can test it")
