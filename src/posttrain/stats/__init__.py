@@ -1,4 +1,5 @@
-"""Intervals, bootstrap, paired and equivalence tests, corrections, verdicts. numpy and scipy only; every random function takes a seed."""
+"""Intervals, bootstrap, paired and equivalence tests, corrections, verdicts. numpy and scipy only; every random
+function takes a seed."""
 
 from posttrain.stats.better import Better, ahead_in_one_seed, better
 from posttrain.stats.bootstrap import bca_bootstrap, cluster_bootstrap, paired_bootstrap, percentile_bootstrap

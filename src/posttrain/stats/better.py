@@ -1,7 +1,8 @@
 """What the project means by *better*: the only place where a method is called better than another.
 
-Paired by prompt, mean over at least three seeds of (method - baseline), bootstrap over at least 300 prompts, one-sided 95% bound above
-0, and every seed positive, each printed. `ahead_in_one_seed` is the weaker statement of a demonstration and says so.
+Paired by prompt, mean over at least three seeds of (method - baseline), bootstrap over at least 300 prompts, one-sided
+95% bound above 0, and every seed positive, each printed. `ahead_in_one_seed` is the weaker statement of a demonstration
+and says so.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def better(
 ) -> Better:
     """Is (method - baseline) above 0? Per seed, differences [prompts] in the same prompt order.
 
-    Raises ValueError with fewer than three seeds or 300 prompts, or where seeds disagree on the prompts: the claim cannot be tested
-    then. For one seed use `ahead_in_one_seed`.
+    Raises ValueError with fewer than three seeds or 300 prompts, or where seeds disagree on the prompts: the claim
+    cannot be tested then. For one seed use `ahead_in_one_seed`.
     """
     rows = _rows(differences_by_seed)
     if len(rows) < SEEDS:

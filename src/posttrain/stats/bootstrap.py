@@ -1,8 +1,8 @@
 """Bootstrap intervals by rows and by clusters.
 
-Efron 1987 (BCa), Efron and Tibshirani 1993 (bootstrap-t), Cameron, Gelbach and Miller 2008 (few clusters). Means are computed for all
-replicates at once as multinomial counts times per-cluster sums; other statistics are called once a replicate.
-Leaves out: parametric and block bootstraps.
+Efron 1987 (BCa), Efron and Tibshirani 1993 (bootstrap-t), Cameron, Gelbach and Miller 2008 (few clusters). Means are
+computed for all replicates at once as multinomial counts times per-cluster sums; other statistics are called once a
+replicate. Leaves out: parametric and block bootstraps.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ def cluster_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of `stat` (default the mean) of rows [n] or [n, d] that resamples whole clusters; None makes each row a cluster.
+    """Interval of `stat` (default the mean) of rows [n] or [n, d] that resamples whole clusters; None makes each row a
+    cluster.
 
-    Fewer than 10 clusters give no interval; 10 to 29 a t interval over clusters; from 30 the mean takes bootstrap-t and any other
-    statistic BCa, which also steps in for a mean when a replicate has no variance. Constant 0/1 data take Clopper-Pearson with the
-    clusters as trials. Other constant data carry no interval.
-    The t interval uses linearised cluster contributions: the t interval on cluster means when clusters are equally large.
+    Fewer than 10 clusters give no interval; 10 to 29 a t interval over clusters; from 30 the mean takes bootstrap-t and
+    any other statistic BCa, which also steps in for a mean when a replicate has no variance. Constant 0/1 data take
+    Clopper-Pearson with the clusters as trials. Other constant data carry no interval.
+    The t interval uses linearised cluster contributions: the t interval on cluster means when clusters are equally
+    large.
     """
     check_level(level)
     x = _rows(values)

@@ -1,7 +1,8 @@
 """Are stated probabilities true? Brier score, expected calibration error with its sampling floor, reliability bins.
 
-Brier 1950; Naeini, Cooper and Hauskrecht 2015 (ECE); equal-mass bins. ECE of a finite sample is above 0 even for a perfectly
-calibrated model, so `excess_ece` subtracts the floor that outcomes drawn from the stated probabilities themselves would show.
+Brier 1950; Naeini, Cooper and Hauskrecht 2015 (ECE); equal-mass bins. ECE of a finite sample is above 0 even for a
+perfectly calibrated model, so `excess_ece` subtracts the floor that outcomes drawn from the stated probabilities
+themselves would show.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def excess_ece(
 ) -> ExcessECE:
     """ECE above its sampling floor, with a bootstrap interval over rows. Ask for at least 1,000 rows.
 
-    A resample carries the noise of the sample it came from, so its ECE is too high on average; the interval therefore takes the
-    spread of the replicates about their own mean and centres it on the estimate.
+    A resample carries the noise of the sample it came from, so its ECE is too high on average; the interval therefore
+    takes the spread of the replicates about their own mean and centres it on the estimate.
     """
     check_level(level)
     stated, happened = _pairs(p, y)

@@ -1,7 +1,8 @@
 """Rows folded to their clusters: what every clustered procedure starts from.
 
-The unit of independence is the prompt; arms, languages, seeds and samples of one prompt stay together. The mean of unequal clusters
-is a ratio of sums, so its variance uses the linearised residual of each cluster (Cochran 1977, chapter 6).
+The unit of independence is the prompt; arms, languages, seeds and samples of one prompt stay together. The mean of
+unequal clusters is a ratio of sums, so its variance uses the linearised residual of each cluster (Cochran 1977, chapter
+6).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Clusters:
 
     @property
     def se(self) -> float:
-        """Standard error of `mean` with clusters as the unit; nan with fewer than two. Equals sd/sqrt(n) for clusters of one."""
+        """Standard error of `mean` with clusters as the unit; nan with fewer than two. Equals sd/sqrt(n) for clusters
+        of one."""
         g = self.count
         if g < 2:
             return math.nan

@@ -22,7 +22,8 @@ class Cusum:
 def cusum(values: ArrayLike, mean: float, sd: float, k: float = 0.5, h: float = 5.0) -> Cusum:
     """Two-sided CUSUM of values [n] against a baseline; k is the slack and h the alarm height, in baseline deviations.
 
-    k = 0.5, h = 5 give a false alarm about every 465 checks on normal data and find a shift of one deviation in about 10.
+    k = 0.5, h = 5 give a false alarm about every 465 checks on normal data and find a shift of one deviation in about
+    10.
     """
     x = finite(values, "values")
     if sd <= 0:

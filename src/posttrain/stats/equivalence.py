@@ -1,6 +1,7 @@
 """Equivalence, non-inferiority, and the sample sizes they and ordinary tests need.
 
-Schuirmann 1987 (two one-sided tests). Sizes are normal approximations, rounded up. Leaves out: equivalence of variances.
+Schuirmann 1987 (two one-sided tests). Sizes are normal approximations, rounded up. Leaves out: equivalence of
+variances.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The interval noun, and the t interval of a mean.
 
-Every number that the project prints about a sample carries one of these. Leaves out: simultaneous bands and Bayesian intervals.
+Every number that the project prints about a sample carries one of these. Leaves out: simultaneous bands and Bayesian
+intervals.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Interval:
     """An estimate and the range that its method gives it.
 
     n: independent units behind it (clusters where answers share a prompt). method: how it was made, in words.
-    level: nominal two-sided coverage. low and high are nan where the data cannot carry an interval; method then says why.
+    level: nominal two-sided coverage. low and high are nan where the data cannot carry an interval; method then says
+    why.
     """
 
     estimate: float
@@ -80,7 +82,8 @@ def finite(values: ArrayLike | Sequence[float], name: str) -> Floats:
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's interval of a mean of independent values [n]; fewer than two values, or no variance, carry no interval."""
+    """Student's interval of a mean of independent values [n]; fewer than two values, or no variance, carry no
+    interval."""
     x = finite(values, "values")
     check_level(level)
     mean = float(x.mean())

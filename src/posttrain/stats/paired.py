@@ -1,6 +1,7 @@
 """Tests of a difference: exact McNemar, sign flips by cluster, Wilcoxon's signed ranks, and a two-sample permutation.
 
-McNemar 1947, Fisher 1935 (randomisation), Wilcoxon 1945, Phipson and Smyth 2010 (why p = (c+1)/(B+1)). Every function returns p.
+McNemar 1947, Fisher 1935 (randomisation), Wilcoxon 1945, Phipson and Smyth 2010 (why p = (c+1)/(B+1)). Every function
+returns p.
 """
 
 from __future__ import annotations

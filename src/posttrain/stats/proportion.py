@@ -1,7 +1,7 @@
 """Intervals of proportions, and what zero failures prove.
 
-Wilson 1927 (score interval), Clopper and Pearson 1934 (exact tail inversion), Rogan and Gladen 1978 (prevalence seen through an
-imperfect detector). Leaves out: Bayesian intervals and differences of independent proportions.
+Wilson 1927 (score interval), Clopper and Pearson 1934 (exact tail inversion), Rogan and Gladen 1978 (prevalence seen
+through an imperfect detector). Leaves out: Bayesian intervals and differences of independent proportions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Exact interval of k successes in n trials: covers at least `level` for every p. 0 of n ends at 1 - (a/2)^(1/n)."""
+    """Exact interval of k successes in n trials: covers at least `level` for every p. 0 of n ends at 1 -
+    (a/2)^(1/n)."""
     _check(k, n, level)
     a = 1 - level
     low = 0.0 if k == 0 else float(beta.ppf(a / 2, k, n - k + 1))
@@ -62,7 +63,8 @@ def n_zero_failures(limit: float, level: float = 0.95) -> int:
 
 
 def rogan_gladen(p: float, se: float, sp: float) -> float:
-    """True rate behind an observed rate `p` of a detector with sensitivity `se` and specificity `sp`, clipped to [0, 1]."""
+    """True rate behind an observed rate `p` of a detector with sensitivity `se` and specificity `sp`, clipped to [0,
+    1]."""
     if se + sp <= 1:
         raise UselessDetector(f"sensitivity {se} + specificity {sp} must exceed 1 for the rate to be recoverable")
     return min(1.0, max(0.0, (p + sp - 1) / (se + sp - 1)))

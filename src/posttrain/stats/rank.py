@@ -1,7 +1,7 @@
 """Agreement of two orders: Kendall's tau-b and Spearman's rho with intervals, and the area under the ROC curve.
 
-Fieller, Hartley and Pearson 1957 (variance of Fisher's z of tau), Bonett and Wright 2000 (of rho), DeLong, DeLong and Clarke-Pearson
-1988 with midranks (AUROC). These intervals take rows as independent; where answers share a prompt use
+Fieller, Hartley and Pearson 1957 (variance of Fisher's z of tau), Bonett and Wright 2000 (of rho), DeLong, DeLong and
+Clarke-Pearson 1988 with midranks (AUROC). These intervals take rows as independent; where answers share a prompt use
 `cluster_bootstrap(np.c_[x, y], prompts, stat=...)`.
 """
 
@@ -36,7 +36,8 @@ def _fisher(r: float, variance: float, n: int, method: str, level: float) -> Int
 
 
 def kendall_tau_b(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Interval:
-    """Kendall's tau-b of pairs [n], ties corrected; the interval is Fisher's z with variance 0.437/(n-4), meant for few ties."""
+    """Kendall's tau-b of pairs [n], ties corrected; the interval is Fisher's z with variance 0.437/(n-4), meant for few
+    ties."""
     a, b = _two(x, y)
     tau = float(kendalltau(a, b).statistic) if a.size > 1 else math.nan
     return _fisher(tau, 0.437 / max(a.size - 4, 1), a.size, "kendall tau-b, fisher z", level)
@@ -53,8 +54,8 @@ def spearman(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Interval:
 def auroc(scores: ArrayLike, labels: ArrayLike, level: float = 0.95) -> Interval:
     """P(score of a positive > score of a negative), ties 0.5, for scores [n] and 0/1 labels [n].
 
-    The interval is DeLong's on the logit scale; where that has no variance (perfect separation) it is Clopper-Pearson with the
-    smaller class as trials, never a zero width.
+    The interval is DeLong's on the logit scale; where that has no variance (perfect separation) it is Clopper-Pearson
+    with the smaller class as trials, never a zero width.
     """
     s, y = _two(scores, labels)
     check_level(level)

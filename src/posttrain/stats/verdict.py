@@ -1,8 +1,9 @@
 """From a number to pass, fail or inconclusive.
 
-A rule holds two one-sided p-values: one that the claim holds (pass), one that it is broken (fail). A bound is a one-sided 95% bound.
-Fails are corrected over the family of one call (Benjamini-Hochberg); passes need no correction because success asks for all of them.
-An effect inside its limit cannot fail, however small a p-value against zero would be.
+A rule holds two one-sided p-values: one that the claim holds (pass), one that it is broken (fail). A bound is a
+one-sided 95% bound. Fails are corrected over the family of one call (Benjamini-Hochberg); passes need no correction
+because success asks for all of them. An effect inside its limit cannot fail, however small a p-value against zero would
+be.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Evidence:
 
     rule: what was claimed, in words. n: independent units. p_pass, p_fail: one-sided p for and against the claim.
     bound: the one-sided 95% bound that the rule looks at (for an equivalence, the end farther from 0).
-    mde: what this run could have found. n_needed: units that would settle it at 80% power, None when the estimate sits on the limit.
+    mde: what this run could have found. n_needed: units that would settle it at 80% power, None when the estimate sits
+    on the limit.
     """
 
     rule: str
@@ -97,7 +99,8 @@ def floor_rule(mean: float, se: float, n: int, limit: float) -> Evidence:
 
 
 def rate_ceiling_rule(k: int, n: int, limit: float) -> Evidence:
-    """A rate of k in n independent units that must stay below `limit`; exact binomial, so 0 of n is no proof for small n."""
+    """A rate of k in n independent units that must stay below `limit`; exact binomial, so 0 of n is no proof for small
+    n."""
     if not 0 < limit < 1:
         raise ValueError(f"limit of a rate must lie between 0 and 1, got {limit}")
     bound = clopper_pearson(k, n, 1 - 2 * ALPHA).high
