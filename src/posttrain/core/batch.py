@@ -78,7 +78,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Tensors on a device; the spans stay on the host."""
-        moved = {n: getattr(self, n).to(device) for n in ("ids", "position", "target", "source", "row", "group", "pair", "last")}
+        moved = {
+            n: getattr(self, n).to(device)
+            for n in ("ids", "position", "target", "source", "row", "group", "pair", "last")
+        }
         return replace(self, **moved, data={k: v.to(device) for k, v in self.data.items()})
 
     def take(self, rows: Iterable[int]) -> Batch:
@@ -138,7 +141,9 @@ class Batch:
             prompt_length=self.prompt_length[groups],
             start=np.asarray(start, dtype=np.int64),
             length=self.length[rows],
-            tokens_of=np.concatenate([[0], np.cumsum(self.tokens_of[rows + 1] - self.tokens_of[rows])]).astype(np.int64),
+            tokens_of=np.concatenate([[0], np.cumsum(self.tokens_of[rows + 1] - self.tokens_of[rows])]).astype(
+                np.int64
+            ),
             main=self.main[rows],
             data={name: value[tensor(index[self.unit[name]])] for name, value in self.data.items()},
         )
@@ -169,7 +174,14 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
     """
     ids: list[np.ndarray] = []
     position: list[np.ndarray] = []
-    spans: dict[str, list[int]] = {"prompt_start": [], "prompt_length": [], "start": [], "length": [], "last": [], "count": []}
+    spans: dict[str, list[int]] = {
+        "prompt_start": [],
+        "prompt_length": [],
+        "start": [],
+        "length": [],
+        "last": [],
+        "count": [],
+    }
     target, source, weight, group_of, pairs = [], [], [], [], []
     pair_data: list[tuple[float, float, float]] = []
     at = row = 0
@@ -225,14 +237,16 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
         main=np.asarray([r.kind == "main" for g in groups for r in g.responses], dtype=bool),
         layout=kind,
     )
-    made = made.plus("token", weight=torch.from_numpy(np.concatenate(weight).astype(np.float32)))
+    made = made.plus("token", weight=torch.from_numpy(_concat(weight).astype(np.float32)))
     made = made.plus("row", **_row_data(groups))
     table = torch.tensor(pair_data, dtype=torch.float32).reshape(-1, 3)
     made = made.plus("pair", p=table[:, 0], pair_weight=table[:, 1], margin=table[:, 2])
     responses = [r for g in groups for r in g.responses]
     for name, attribute in (("old", "logps"), ("sampled", "sampled_logps")):
         if responses and all(getattr(r, attribute) is not None for r in responses):
-            made = made.plus("token", **{name: torch.from_numpy(np.concatenate([_trained(r, attribute) for r in responses]))})
+            made = made.plus(
+                "token", **{name: torch.from_numpy(np.concatenate([_trained(r, attribute) for r in responses]))}
+            )
     return replace(made, counts=count_units(made))
 
 

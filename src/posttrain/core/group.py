@@ -181,7 +181,9 @@ class Group:
                     label=r.get("label"),
                     by=r.get("by"),
                     weight=float(r.get("weight", 1.0)),
-                    score=None if score is None else Score(score["value"], score.get("parts", {}), score.get("why", "")),
+                    score=None
+                    if score is None
+                    else Score(score["value"], score.get("parts", {}), score.get("why", "")),
                 )
             )
         ranking = row.get("ranking")

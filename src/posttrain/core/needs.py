@@ -43,7 +43,9 @@ class Needs:
     @property
     def head_rows(self) -> bool:
         """Does the language-model head have to run?"""
-        return self.logp or self.entropy or self.mean_logp or self.log_sum_sq or self.topk > 0 or self.at_ids is not None
+        return (
+            self.logp or self.entropy or self.mean_logp or self.log_sum_sq or self.topk > 0 or self.at_ids is not None
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,6 +93,8 @@ def one_of(family: type[Kind]) -> Any:
 
 def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """``; did you mean `x`?`` or the list of what is known."""
+    if not known:
+        return "; it has no fields"
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean `{match[0]}`?" if match else f"; known: {', '.join(sorted(known))}"
 

@@ -1,0 +1,1 @@
+"""Score, forward, backward, step and state: one device or one rank of several."""

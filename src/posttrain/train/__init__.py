@@ -1,0 +1,1 @@
+"""The loop, what hooks onto its steps, checkpoints and the preflight."""

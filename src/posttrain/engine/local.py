@@ -1,0 +1,289 @@
+"""The engine: layout, forward, backward, step and state on one device, alone or as one rank of several.
+
+It knows models and heads, never a method: a `Needs` says what a forward must give. Roles are `policy` (trained) and frozen ones such as
+`reference`: the same model with its adapter off, or a copy made before the first step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from posttrain.core.batch import Batch, layout
+from posttrain.core.group import Group
+from posttrain.core.needs import Needs, Output
+from posttrain.engine import ranks
+from posttrain.engine.optimizer import Optimizer, global_norm
+from posttrain.models.token_scores import Head, token_scores
+from posttrain.models.trunk import dense_hidden, dense_reason, hidden, shared_hidden
+
+Path = Literal["shared", "dense"]
+FP32_TOLERANCE = 1e-5
+
+
+class LocalEngine:
+    """See the module docstring.
+
+    model: a causal LM, perhaps wrapped by peft. heads: new heads by name (`score`, `value`), trained with it. roles: frozen models by
+    name; ``reference`` is made on demand. token_budget: stream tokens of one forward. path: None lets the first batch decide.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        heads: Mapping[str, nn.Module] | None = None,
+        roles: Mapping[str, nn.Module] | None = None,
+        needs: Needs | None = None,
+        token_budget: int = 8192,
+        path: Path | None = None,
+        head_limit: int = 256 * 2**20,
+    ) -> None:
+        self.model = model
+        self.heads = nn.ModuleDict(dict(heads or {}))
+        self.roles: dict[str, nn.Module] = dict(roles or {})
+        self.token_budget = token_budget
+        self.head_limit = head_limit
+        self.device = next(model.parameters()).device
+        self.notes: list[str] = []
+        reason = dense_reason(model)
+        if reason is not None:
+            self.notes.append(f"prompts are not shared: {reason}; the dense path gives the same numbers")
+        self.path: Path | None = "dense" if reason is not None else path
+        self.optimizer: torch.optim.AdamW | None = None
+        self.settings = Optimizer()
+        self.steps = self.done = 0
+        if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
+            self.roles["reference"] = frozen_copy(model)
+
+    # What is trained
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable tensors by name, the model's first, then the heads' (``heads.score.weight``)."""
+        own = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        return own | {f"heads.{n}": p for n, p in self.heads.named_parameters() if p.requires_grad}
+
+    def optimize(self, settings: Optimizer, lr: float, steps: int) -> None:
+        """Build the optimiser for a run of `steps` steps. Call once, after heads and adapters exist."""
+        named = self.named_parameters()
+        if not named:
+            raise ValueError("train: no parameter is trainable; loosen `only` or `freeze`")
+        self.settings, self.steps = settings, steps
+        heads = frozenset(n for n in named if n.startswith("heads."))
+        self.optimizer = settings.build(named.items(), lr, heads)
+
+    # Groups to outputs
+
+    def layout(self, groups: Sequence[Group]) -> Batch:
+        """This rank's share of the step's groups, laid flat on the device."""
+        rank, world = ranks.world()
+        return layout(groups[rank::world], self.path or "shared").to(self.device)
+
+    def plan(self, batch: Batch, atom: str) -> list[Batch]:
+        """Cut a batch into pieces of at most `token_budget` stream tokens, in order; an atom larger than that stays whole."""
+        if atom == "step" or self.token_budget >= batch.T:
+            return [batch] if batch.R else []
+        atoms: list[tuple[list[int], int, int]] = []
+        group_of = batch.group_of
+        for r in range(batch.R):
+            g = int(group_of[r])
+            prompt, answer = int(batch.prompt_length[g]), int(batch.length[r])
+            if atom == "group" and atoms and int(group_of[atoms[-1][0][-1]]) == g:
+                rows, size, _ = atoms[-1]
+                atoms[-1] = ([*rows, r], size + answer, g)
+            else:
+                atoms.append(([r], prompt + answer, g))
+        pieces: list[list[int]] = [[]]
+        held = 0
+        for rows, size, _ in atoms:
+            if pieces[-1] and held + size > self.token_budget:
+                pieces.append([])
+                held = 0
+            pieces[-1].extend(rows)
+            held += size
+        return [batch.take(rows) for rows in pieces]
+
+    @torch.no_grad()
+    def score(self, batch: Batch, needs: Needs, role: str = "policy") -> Output:
+        """Outputs without a graph, aligned with the batch; cuts itself to the token budget."""
+        with self._as(role) as model:
+            parts = [self._forward(model, piece, needs) for piece in self.plan(batch, "row")]
+        return Output.concat(parts)
+
+    def forward(self, piece: Batch, needs: Needs) -> Output:
+        """Outputs of the policy with a graph."""
+        return self._forward(self.model, piece, needs)
+
+    def _forward(self, model: nn.Module, piece: Batch, needs: Needs) -> Output:
+        if self.path is None:
+            self.path = self._verified(piece)
+        if self.path != piece.layout:
+            piece = _with_layout(piece, self.path)
+        rows_needed = needs.head_rows or needs.value > 0 or needs.hidden
+        places = [piece.source] if rows_needed else []
+        if needs.score:
+            places.append(piece.last)
+        if self.path == "shared":
+            states = shared_hidden(model, piece, torch.cat(places))
+            parts = states.split([len(p) for p in places])
+        else:
+            parts = tuple(dense_hidden(model, piece, p) for p in places)
+        at_rows = parts[0] if rows_needed else None
+        out = Output()
+        if needs.head_rows:
+            assert at_rows is not None
+            at_ids = piece.data[needs.at_ids] if needs.at_ids else None
+            out = token_scores(Head.of(model), at_rows, piece.target, needs, at_ids, self.head_limit)
+        extra: dict[str, Any] = {}
+        if needs.value:
+            extra["value"] = self.heads["value"](at_rows)
+        if needs.score:
+            extra["score"] = self.heads["score"](parts[-1])
+        if needs.hidden:
+            extra["hidden"] = at_rows
+        fields = {name: getattr(out, name) for name in Output.__slots__ if name != "heads"}
+        return Output(**{**fields, **extra}) if extra else out
+
+    def _verified(self, batch: Batch) -> Path:
+        """Score the batch both ways once; a difference means that this model cannot share prompts."""
+        piece = batch.groups(range(min(batch.G, 4)))
+        with torch.no_grad():
+            try:
+                shared = hidden(self.model, _with_layout(piece, "shared"), piece.source)
+            except (AssertionError, TypeError) as error:
+                self.notes.append(f"prompts are not shared: {error}; the dense path gives the same numbers")
+                return "dense"
+            dense = hidden(self.model, _with_layout(piece, "dense"), piece.source)
+            head = Head.of(self.model)
+            gap = _gap(head, shared, dense, piece.target)
+            limit = FP32_TOLERANCE
+            if shared.dtype not in (torch.float32, torch.float64):
+                again = dense_hidden(self.model, _with_layout(piece, "dense"), piece.source, extra=7)
+                limit = max(3 * _gap(head, again, dense, piece.target), 1e-3)
+        if gap > limit:
+            self.notes.append(
+                f"prompts are not shared: log-probs differ by {gap:.1e} (limit {limit:.0e}) from the padded form; "
+                "the dense path gives the right numbers"
+            )
+            return "dense"
+        self.notes.append(f"prompts are shared: log-probs equal the padded form within {gap:.1e}")
+        return "shared"
+
+    # Roles
+
+    def _adapters(self) -> bool:
+        return hasattr(self.model, "disable_adapter")
+
+    def _as(self, role: str) -> AbstractContextManager[nn.Module]:
+        if role == "policy":
+            return nullcontext(self.model)
+        if role in self.roles:
+            return nullcontext(self.roles[role])
+        if role == "reference" and self._adapters():
+            return _AdapterOff(self.model)
+        raise ValueError(f"no model plays the role {role!r}; known: policy, {', '.join(sorted(self.roles))}")
+
+    # Gradients
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of one piece."""
+        loss.backward()
+
+    def step(self) -> dict[str, float]:
+        """Sum gradients over ranks, check, clip, update. Raises NonFiniteGradient before any weight moves."""
+        assert self.optimizer is not None, "optimize() comes before step()"
+        named = self.named_parameters()
+        if ranks.world()[1] > 1:  # a rank without work still takes part in the sum
+            for parameter in named.values():
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        gradients = {n: p.grad for n, p in named.items() if p.grad is not None}
+        ranks.sum_gradients(list(gradients.values()))
+        norm = global_norm(gradients) if gradients else 0.0
+        if self.settings.clip and norm > self.settings.clip:
+            torch._foreach_mul_(list(gradients.values()), self.settings.clip / norm)
+        rate = self.settings.rate(self.done, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        return {"grad_norm": norm, "lr": float(self.optimizer.param_groups[0]["lr"])}
+
+    # Ranks
+
+    def total(self, counts: Mapping[str, float]) -> dict[str, float]:
+        return ranks.total(counts)
+
+    def gather(self, values: Tensor) -> Tensor:
+        return ranks.gather(values)
+
+    # State
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs: trainable tensors, moving roles, optimiser moments, the cursor of the schedule."""
+        moments: dict[str, Any] = {}
+        if self.optimizer is not None:
+            for name, parameter in self.named_parameters().items():
+                moments[name] = dict(self.optimizer.state.get(parameter, {}))
+        return {
+            "weights": {n: p.detach() for n, p in self.named_parameters().items()},
+            "moments": moments,
+            "done": self.done,
+            "path": self.path,
+            "roles": {r: dict(m.named_parameters()) for r, m in self.roles.items() if getattr(m, "moves", False)},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`. Raises ValueError when the tensors are those of another model."""
+        named = self.named_parameters()
+        if set(named) != set(state["weights"]):
+            odd = sorted(set(named) ^ set(state["weights"]))
+            raise ValueError(
+                f"the checkpoint holds other tensors than this model, first {odd[0]}; was the recipe changed?"
+            )
+        with torch.no_grad():
+            for name, parameter in named.items():
+                parameter.copy_(state["weights"][name])
+            for role, tensors in state["roles"].items():
+                for name, parameter in self.roles[role].named_parameters():
+                    parameter.copy_(tensors[name])
+        if self.optimizer is not None:
+            for name, parameter in named.items():
+                self.optimizer.state[parameter] = {k: v.clone() for k, v in state["moments"].get(name, {}).items()}
+        self.done, self.path = int(state["done"]), state["path"]
+
+
+class _AdapterOff:
+    """Context: the model with its adapter disabled and without dropout."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.off = model, model.disable_adapter()  # type: ignore[operator]
+
+    def __enter__(self) -> nn.Module:
+        self.off.__enter__()
+        return self.model
+
+    def __exit__(self, *error: object) -> None:
+        self.off.__exit__(*error)
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy that no step moves."""
+    made = copy.deepcopy(model)
+    made.requires_grad_(False)
+    return made.eval()
+
+
+def _with_layout(batch: Batch, kind: Path) -> Batch:
+    return replace(batch, layout=kind)
+
+
+def _gap(head: Head, a: Tensor, b: Tensor, target: Tensor) -> float:
+    at = target[:, None]
+    one, two = (head.logits(h).log_softmax(-1).gather(-1, at) for h in (a, b))
+    return float((one - two).abs().max()) if len(target) else 0.0
