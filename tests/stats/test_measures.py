@@ -1,4 +1,5 @@
-"""Rank correlations, AUROC, calibration and drift against scipy and hand formulas, and their intervals by simulation."""
+"""Rank correlations, AUROC, calibration and drift against scipy and hand formulas, and their intervals by
+simulation."""
 
 from __future__ import annotations
 
