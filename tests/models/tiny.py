@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 CHATML = (
@@ -163,6 +163,9 @@ TEXT = (
     "im_start im_end end user system tool begin_of_text start_of_turn <| |> [INST] </s> <s>",
 )  # fmt: skip
 
+WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""Words, digits by three, line breaks kept together with the spaces before them: how recent byte-level vocabularies split."""
+
 
 def tokenizer_for(family: str, vocab: int = 420) -> PreTrainedTokenizerFast:
     """The family's kind of tokenizer, trained on a few lines; byte fallback or byte level, so every text encodes."""
@@ -170,7 +173,13 @@ def tokenizer_for(family: str, vocab: int = 420) -> PreTrainedTokenizerFast:
     specials = [AddedToken(t, special=True, normalized=False) for t in spec.special]
     if spec.style == "byte":
         core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        gpt2 = family in ("gpt2", "gpt_neox", "olmo2")
+        words = pre_tokenizers.Split(Regex(WORDS), "isolated")
+        core.pre_tokenizer = (
+            pre_tokenizers.ByteLevel(add_prefix_space=False)
+            if gpt2
+            else pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        )
         core.decoder = decoders.ByteLevel()
         start = pre_tokenizers.ByteLevel.alphabet()
     else:

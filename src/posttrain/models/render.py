@@ -257,8 +257,8 @@ class Renderer:
             if pieces is None:
                 responses.append(response)
                 continue
-            tokens = np.asarray([i for ids, _ in pieces for i in ids], dtype=np.int64)
-            weights = np.asarray([w for ids, w in pieces for _ in ids], dtype=np.float32)
+            tokens = np.array([i for ids, _ in pieces for i in ids], dtype=np.int64)
+            trained = _flags(pieces)
             excess = 0 if self.max_tokens is None else len(prompt) + len(tokens) - self.max_tokens
             if excess > 0:
                 if self.overlong == "stop":
@@ -268,11 +268,11 @@ class Renderer:
                     )
                 if self.overlong == "drop":
                     return self._dropped("too long")
-                if excess >= len(tokens) or not weights[: len(tokens) - excess].any():
+                if excess >= len(tokens) or not trained[:-excess].any():
                     return self._dropped("too long: no trained token is left")
-                tokens, weights, cut = tokens[:-excess], weights[:-excess], cut + 1
-            flags = weights > 0 if np.isin(weights, (0.0, 1.0)).all() else weights
-            responses.append(replace(response, tokens=tokens, trained=flags))
+                tokens, trained, cut = tokens[:-excess], trained[:-excess], cut + 1
+                response = replace(response, stop="length")
+            responses.append(replace(response, tokens=tokens, trained=trained))
         if self.max_tokens is not None and not responses and len(prompt) >= self.max_tokens:
             if self.overlong == "stop":
                 raise ValueError(
@@ -286,6 +286,13 @@ class Renderer:
     def _dropped(self, reason: str) -> None:
         self.counts["dropped"] += 1
         self.counts[f"dropped: {reason}"] += 1
+
+
+def _flags(pieces: list[tuple[list[int], float]]) -> np.ndarray:
+    """Per-token flags: bool, or float32 where a weight is neither 0 nor 1."""
+    flags = [w for ids, w in pieces for w in [w] * len(ids)]
+    whole = all(w in (0.0, 1.0) for _, w in pieces)
+    return np.array(flags, dtype=np.bool_ if whole else np.float32)
 
 
 def _is_document(group: Group) -> bool:

@@ -1,7 +1,8 @@
 """Chat templates: a name, a jinja source, a hash; and the named ones for base models that bring none.
 
-The sandbox is the one `transformers` renders with (its `render_jinja_template`): templates are untrusted text. A template that
-wraps the assistant's words in ``{% generation %}`` tells where they are; all built-in ones do. Left out: images and audio.
+The sandbox is the one `transformers` 5.23 renders with (the compiled template of its `chat_template_utils`, called directly because
+its public function copies every message again): templates are untrusted text, and see plain JSON values only. A template that wraps
+the assistant's words in ``{% generation %}`` tells where they are; all built-in ones do. Left out: images and audio.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
 from posttrain.core.chat import Message
 
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -23,7 +22,7 @@ _BOS = "{%- if bos_token and bos_token != eos_token -%}{{ bos_token }}{%- endif 
 
 _TAGGED = """
 {%- if tools %}
-{{- OPEN('system') + 'You may call these tools. To call one, answer with a JSON object with its name and its arguments.' }}
+{{- OPEN('system') + 'You may call these tools by a JSON object with name and arguments.' }}
 {%- for tool in tools %}{{- '\\n' + (tool | tojson) }}{%- endfor %}
 {{- CLOSE + '\\n' }}
 {%- endif %}
@@ -112,20 +111,22 @@ class Template:
 
         special: the tokenizer's special tokens by name. Raises ValueError with the template's own complaint.
         """
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from transformers.utils.chat_template_utils import _compile_jinja_template, _render_with_assistant_indices
 
+        given = {"tools": [dict(tool) for tool in tools] or None, "documents": None, "add_generation_prompt": prompt}
+        out = []
         try:
-            texts, spans = render_jinja_template(
-                conversations=list(chats),
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=self.source,
-                return_assistant_tokens_mask=self.marks,
-                add_generation_prompt=prompt,
-                **special,
-            )
-        except (TemplateError, TypeError) as error:
-            raise ValueError(f"chat template {self.name!r} refuses this chat: {str(error).splitlines()[0]}") from error
-        return [(t, tuple(map(tuple, s))) for t, s in zip(texts, spans or [()] * len(texts), strict=True)]
+            compiled = _compile_jinja_template(self.source)
+            for chat in chats:
+                if self.marks:
+                    text, spans = _render_with_assistant_indices(compiled, messages=chat, **given, **special)
+                    out.append((text, tuple(map(tuple, spans))))
+                else:
+                    out.append((compiled.render(messages=chat, **given, **special), ()))
+        except Exception as error:  # a template may raise anything: the user gets its words in one line
+            words = str(error).splitlines() or [type(error).__name__]
+            raise ValueError(f"chat template {self.name!r} refuses this chat: {words[0]}") from error
+        return out
 
 
 def as_row(message: Message) -> dict[str, Any]:
