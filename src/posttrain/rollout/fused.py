@@ -1,0 +1,410 @@
+"""Decoder for Llama-like models: few operations per step, prompts computed and kept once.
+
+A prompt is prefilled once. When several samples share it, its keys and values stay in one pool place and the queries of all its samples
+attend to them together; each row keeps only its own tokens, and the two partial attentions are joined by their log-sum-exp:
+`out = lerp(own, shared, sigmoid(lse_shared - lse_own))`. A prompt with one sample goes straight into that row's cache.
+
+Live rows are always 0..live-1: a row that leaves is replaced by the last one. Caches grow in steps of 64 tokens up to `max_context`
+and are then kept, so memory is bounded by slots x max_context and flat in a long run.
+
+Batch independence: on CPU a row of a matrix product does not depend on the number of rows once there are four, nor an attention on masked
+keys beyond a multiple of 32 (observed with MKL on AVX2 in fp32, one thread; a test holds it). So at least four rows always run (the
+extra ones are scratch) and lengths are rounded up; a sample is then the same, bit for bit, alone or in company. Elsewhere (more threads,
+CUDA, bf16) the last bits may differ and flip a token now and then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from posttrain.rollout.weights import Decoder, Layer, read_decoder
+
+MIN_ROWS = 4
+ROUND = 32
+GROW = 64
+PREFILL_TOKENS = 4096
+MASKED = -1e30  # finite, so that a prompt wholly outside a sliding window gets weight 0 instead of NaN
+
+
+def rounded(n: int, step: int = ROUND) -> int:
+    return -(-n // step) * step
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention and its log-sum-exp: q [B, H, m, D], k and v [B, H, T, D], additive mask broadcastable to [B, H, m, T]."""
+    if q.device.type == "cpu":
+        mask = mask.expand(q.shape[0], 1, q.shape[2], k.shape[2])
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, 0.0, False, attn_mask=mask, scale=scale
+        )
+    scores = torch.matmul(q, k.transpose(-1, -2)).float() * scale + mask
+    return torch.matmul(scores.softmax(-1).to(v.dtype), v), scores.logsumexp(-1)
+
+
+@dataclass(slots=True, eq=False)
+class Prompt:
+    """A prefilled prompt: its length, keys and values [L, P, 2 Hkv, D] until they are placed, its place in the pool (-1 = private)."""
+
+    length: int
+    kv: Tensor | None
+    place: int = -1
+    rows: int = 0
+    open: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What all layers of one step share: masks per window, where keys are written, and how rows map to seats of the prompt pool."""
+
+    rows: int
+    width: int
+    write: Tensor
+    turn: dict[str, Tensor]
+    own: dict[int, Tensor]
+    places: int = 0
+    seats: int = 0
+    pool_width: int = 0
+    row_of_seat: Tensor | None = None
+    seat_of_row: Tensor | None = None
+    private: Tensor | None = None
+    shared: dict[int, Tensor] | None = None
+
+
+class Fused:
+    """Rows 0..live-1 of a Llama-like model. Raises ValueError when the model is not of that family."""
+
+    def __init__(self, model: Any, slots: int, max_context: int) -> None:
+        self.slots, self.max_context = max(slots, MIN_ROWS), max_context
+        self.refresh(model)
+        w = self.weights
+        self.device, self.dtype = w.embed.device, w.embed.dtype
+        self.live = 0
+        self.prompts: list[Prompt] = []  # of row i
+        self.places: list[Prompt] = []  # of pool place i
+        self.length = np.zeros(self.slots, dtype=np.int64)  # tokens in the row's own cache
+        self.base = np.zeros(self.slots, dtype=np.int64)  # tokens in its shared prompt
+        self.own = self._cache(self.slots, GROW)
+        self.pool = self._cache(0, 0)
+        self.moved = True  # rows or places changed since the last step
+        self._seating: dict[str, Any] = {}
+
+    def _cache(self, rows: int, tokens: int) -> Tensor:
+        w = self.weights
+        # Zeros, not empty: masked keys are multiplied by weight 0, which a stray NaN would survive.
+        return torch.zeros(
+            len(w.layers), rows, tokens, 2 * w.kv_heads, w.head_dim, device=w.embed.device, dtype=w.embed.dtype
+        )
+
+    def refresh(self, model: Any) -> None:
+        """Read the weights again; rows in flight go on with the new ones."""
+        weights = read_decoder(model, self.max_context)
+        if weights is None:
+            raise ValueError(f"{type(model).__name__} is outside the fused family; use the generic decoder")
+        self.weights: Decoder = weights
+
+    # -- prompts -------------------------------------------------------------------------------------------------------------------
+
+    def open(self, prompts: list[list[int]], shared: list[bool]) -> tuple[list[Prompt], Tensor]:
+        """Prefill prompts. Returns a handle and the next-token logits [G, V] float32 of each, in order."""
+        handles: list[Prompt | None] = [None] * len(prompts)
+        hidden = torch.zeros(
+            max(len(prompts), MIN_ROWS), self.weights.embed.shape[1], device=self.device, dtype=self.dtype
+        )
+        buckets: dict[int, list[int]] = {}
+        for i, ids in enumerate(prompts):
+            buckets.setdefault(rounded(len(ids)), []).append(i)
+        for width, members in sorted(buckets.items()):
+            step = max(1, PREFILL_TOKENS // width)
+            for start in range(0, len(members), step):
+                part = members[start : start + step]
+                kv, last = self._prefill([prompts[i] for i in part], width)
+                for j, i in enumerate(part):
+                    handles[i] = Prompt(len(prompts[i]), kv[:, j, : len(prompts[i])])
+                    hidden[i] = last[j]
+        done = [h for h in handles if h is not None]
+        for handle, share in zip(done, shared, strict=True):
+            if share:
+                self._place(handle)
+        return done, self._logits(hidden)[: len(prompts)]
+
+    def _prefill(self, prompts: list[list[int]], width: int) -> tuple[Tensor, Tensor]:
+        w, n = self.weights, len(prompts)
+        ids = torch.zeros(n, width, dtype=torch.long)
+        for i, prompt in enumerate(prompts):
+            ids[i, : len(prompt)] = torch.tensor(prompt)
+        x = self._embed(ids.view(-1).to(self.device))
+        turn = {name: table[:width].repeat(n, 1).unsqueeze(1) for name, table in w.rope.items()}
+        kv = torch.empty(len(w.layers), n, width, 2 * w.kv_heads, w.head_dim, device=self.device, dtype=self.dtype)
+        at = torch.arange(width, device=self.device)
+        for i, layer in enumerate(w.layers):
+            q, fresh = self._project(layer, x, turn)
+            kv[i] = fresh.reshape(n, width, 2 * w.kv_heads, w.head_dim)
+            q = q.reshape(n, width, w.heads, w.head_dim).transpose(1, 2)
+            k, v = kv[i, :, :, : w.kv_heads].transpose(1, 2), kv[i, :, :, w.kv_heads :].transpose(1, 2)
+            windowed = 0 < layer.window < width
+            mask = (at <= at[:, None]) & (at > at[:, None] - layer.window) if windowed else None
+            o = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=not windowed, scale=w.scale, enable_gqa=w.heads != w.kv_heads
+            )
+            x = self._finish(layer, x, o.transpose(1, 2).reshape(n * width, -1))
+        ends = torch.tensor([i * width + len(p) - 1 for i, p in enumerate(prompts)], device=self.device)
+        return kv, x[ends]
+
+    def _place(self, prompt: Prompt) -> None:
+        """Give a prompt its place in the pool."""
+        prompt.place = len(self.places)
+        self.places.append(prompt)
+        self.pool = self._grown(self.pool, len(self.places), rounded(prompt.length))
+        self.pool[:, prompt.place, : prompt.length] = prompt.kv
+        prompt.kv, self.moved = None, True
+
+    def close(self, prompt: Prompt) -> None:
+        """No more rows of this prompt will be seated; its place is freed with its last row."""
+        prompt.open = False
+        self._sweep(prompt)
+
+    def _sweep(self, prompt: Prompt) -> None:
+        if prompt.open or prompt.rows or prompt.place < 0:
+            return
+        hole, last = prompt.place, self.places.pop()
+        if last is not prompt:
+            self.pool[:, hole, : last.length] = self.pool[:, last.place, : last.length]
+            last.place = hole
+            self.places[hole] = last
+        prompt.place, self.moved = -1, True
+
+    # -- rows ----------------------------------------------------------------------------------------------------------------------
+
+    def seat(self, prompt: Prompt, count: int) -> None:
+        """Append `count` rows that answer a prompt."""
+        for _ in range(count):
+            row = self.live
+            self.live += 1
+            self.prompts.append(prompt)
+            prompt.rows += 1
+            if prompt.place >= 0:
+                self.length[row], self.base[row] = 0, prompt.length
+            else:
+                assert prompt.kv is not None, "a private prompt has one row"
+                self.own = self._grown(self.own, self.slots, rounded(prompt.length + 1))
+                self.own[:, row, : prompt.length] = prompt.kv
+                self.length[row], self.base[row] = prompt.length, 0
+                prompt.kv = None
+        self.moved = True
+
+    def release(self, row: int) -> None:
+        """Row leaves; the last row takes its number."""
+        self.live -= 1
+        last, prompt = self.live, self.prompts[row]
+        if row != last:
+            n = int(self.length[last])
+            self.own[:, row, :n] = self.own[:, last, :n]
+            self.length[row], self.base[row] = self.length[last], self.base[last]
+            self.prompts[row] = self.prompts[last]
+        self.prompts.pop()
+        self.length[last] = self.base[last] = 0
+        prompt.rows -= 1
+        self.moved = True
+        self._sweep(prompt)
+
+    def _grown(self, cache: Tensor, rows: int, tokens: int) -> Tensor:
+        if rows <= cache.shape[1] and tokens <= cache.shape[2]:
+            return cache
+        limit = rounded(self.max_context, GROW)
+        rows = max(rows, cache.shape[1])
+        tokens = (
+            cache.shape[2]
+            if tokens <= cache.shape[2]
+            else min(limit, rounded(max(tokens, cache.shape[2] * 3 // 2), GROW))
+        )
+        larger = self._cache(rows, tokens)
+        larger[:, : cache.shape[1], : cache.shape[2]] = cache
+        return larger
+
+    def nbytes(self) -> int:
+        """Bytes of the two caches."""
+        return self.own.nbytes + self.pool.nbytes
+
+    # -- one step ------------------------------------------------------------------------------------------------------------------
+
+    def step(self, tokens: list[int]) -> Tensor:
+        """Feed one token to each live row; next-token logits [live, V] float32."""
+        w = self.weights
+        plan = self._plan()
+        ids = torch.zeros(plan.rows, dtype=torch.long)
+        ids[: self.live] = torch.tensor(tokens)
+        x = self._embed(ids.to(self.device))
+        for i, layer in enumerate(w.layers):
+            q, fresh = self._project(layer, x, plan.turn)
+            own = self.own[i]
+            own.view(-1, own.shape[2] * own.shape[3]).index_copy_(0, plan.write, fresh.reshape(plan.rows, -1))
+            x = self._finish(layer, x, self._attention(i, layer, q, plan))
+        self.length[: self.live] += 1
+        return self._logits(x)[: self.live]
+
+    def _attention(self, i: int, layer: Layer, q: Tensor, plan: Plan) -> Tensor:
+        w, b = self.weights, plan.rows
+        kv, rep = w.kv_heads, w.heads // w.kv_heads
+        own = self.own[i, :b, : plan.width].transpose(1, 2)
+        out, lse = attend(q.view(b, kv, rep, w.head_dim), own[:, :kv], own[:, kv:], plan.own[layer.window], w.scale)
+        if not plan.places:
+            return out.reshape(b, -1)
+        g, m = plan.places, plan.seats
+        # The queries of all samples of a prompt, gathered so that its keys and values are read once: [g, Hkv, m * rep, D].
+        seated = q.reshape(b, -1).index_select(0, plan.row_of_seat).view(g, m, kv, rep, w.head_dim)
+        seated = seated.transpose(1, 2).reshape(g, kv, m * rep, w.head_dim)
+        pool = self.pool[i, :g, : plan.pool_width].transpose(1, 2)
+        there, there_lse = attend(seated, pool[:, :kv], pool[:, kv:], plan.shared[layer.window], w.scale)
+        there = (
+            there.view(g, kv, m, rep, w.head_dim).transpose(1, 2).reshape(g * m, -1).index_select(0, plan.seat_of_row)
+        )
+        there_lse = there_lse.view(g, kv, m, rep).transpose(1, 2).reshape(g * m, -1).index_select(0, plan.seat_of_row)
+        if plan.private is not None:
+            there_lse = there_lse + plan.private
+        share = torch.sigmoid(there_lse - lse.reshape(b, -1)).to(out.dtype)
+        joined = torch.lerp(out.reshape(b, w.heads, -1), there.view(b, w.heads, -1), share.unsqueeze(-1))
+        return joined.view(b, -1)
+
+    def _plan(self) -> Plan:
+        """Masks and indices of the coming step, made with numpy (small arrays, cheaper there)."""
+        w, b = self.weights, max(self.live, MIN_ROWS)
+        length, base = self.length[:b], self.base[:b]
+        self.own = self._grown(self.own, self.slots, rounded(int(length.max()) + 1))
+        width = rounded(int(length.max()) + 1)
+        position = length + base
+        at = self._tensor(position)
+        write = self._tensor(np.arange(b) * self.own.shape[2] + length)
+        turn = {name: table.index_select(0, at).unsqueeze(1) for name, table in w.rope.items()}
+        windows = {layer.window for layer in w.layers}
+        column = np.arange(width)[None]
+        own = {}
+        for window in windows:
+            seen = column <= length[:, None]
+            if window:
+                seen &= column > length[:, None] - window
+            own[window] = self._mask(seen)[:, None, None]
+        plan = Plan(b, width, write, turn, own)
+        if self.places:
+            self._share(plan, position, windows)
+        return plan
+
+    def _share(self, plan: Plan, position: np.ndarray, windows: set[int]) -> None:
+        if self.moved:
+            self._seating = self._seats(plan.rows)
+            self.moved = False
+        s, rep = self._seating, self.weights.heads // self.weights.kv_heads
+        plan.places, plan.seats, plan.pool_width = len(self.places), s["m"], s["width"]
+        plan.row_of_seat, plan.seat_of_row, plan.private = s["row_of_seat"], s["seat_of_row"], s["private"]
+        plan.shared = {}
+        for window in windows:
+            if not window or int(position.max()) < window:
+                plan.shared[window] = s["mask"]
+                continue
+            at = position[s["rows"]].reshape(plan.places, plan.seats, 1)
+            seen = s["seen"][:, None] & (np.arange(plan.pool_width) > at - window)
+            plan.shared[window] = self._mask(np.repeat(seen, rep, axis=1))[:, None]
+
+    def _seats(self, rows: int) -> dict[str, Any]:
+        """Where each row sits: `m` seats per pool place, at least four; empty seats read row 0."""
+        places = np.array([p.place for p in self.prompts], dtype=np.int64)
+        counts = (
+            np.bincount(places[places >= 0], minlength=len(self.places)) if (places >= 0).any() else np.zeros(1, int)
+        )
+        m = max(int(counts.max()), MIN_ROWS)
+        row_of_seat = np.zeros(len(self.places) * m, dtype=np.int64)
+        seat_of_row = np.zeros(rows, dtype=np.int64)
+        taken = [0] * len(self.places)
+        for row, place in enumerate(places.tolist()):
+            if place >= 0:
+                seat = place * m + taken[place]
+                taken[place] += 1
+                row_of_seat[seat], seat_of_row[row] = row, seat
+        lengths = np.array([p.length for p in self.places])
+        width = rounded(int(lengths.max()))
+        seen = np.arange(width)[None] < lengths[:, None]
+        alone = np.ones(rows, dtype=bool)
+        alone[: len(places)] = places < 0
+        private = torch.tensor(np.where(alone, MASKED, 0.0), device=self.device, dtype=torch.float32)[:, None]
+        return {
+            "m": m,
+            "width": width,
+            "rows": row_of_seat,
+            "row_of_seat": self._tensor(row_of_seat),
+            "seat_of_row": self._tensor(seat_of_row),
+            "seen": seen,
+            "mask": self._mask(seen)[:, None, None],
+            "private": private if (places < 0).any() else None,
+        }
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def _mask(self, seen: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.where(seen, np.float32(0), np.float32(MASKED))).to(self.device, self.dtype)
+
+    # -- parts shared by prefill and step ------------------------------------------------------------------------------------------
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        x = self.weights.embed.index_select(0, ids)
+        return x if self.weights.embed_scale == 1.0 else x.mul_(self.weights.embed_scale)
+
+    def _project(self, layer: Layer, x: Tensor, turn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Queries [N, H, D] and keys with values [N, 2 Hkv, D], turned to their positions."""
+        w, n = self.weights, x.shape[0]
+        y = x if layer.attn_norm is None else layer.attn_norm(x)
+        qkv = torch.mm(y, layer.qkv) if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, y, layer.qkv)
+        qkv = qkv.view(n, -1, w.head_dim)
+        both = qkv[:, : w.heads + w.kv_heads]
+        if layer.qk_norm is not None:
+            both.copy_(F.rms_norm(both, (w.head_dim,), None, layer.qk_norm.eps).mul_(layer.qk_norm.weight))
+        elif layer.q_norm is not None and layer.k_norm is not None:
+            flat, cut = qkv.view(n, -1), w.heads * w.head_dim
+            end = cut + w.kv_heads * w.head_dim
+            flat[:, :cut] = layer.q_norm(flat[:, :cut])
+            flat[:, cut:end] = layer.k_norm(flat[:, cut:end])
+        if layer.rope is not None:
+            angle = turn[layer.rope]
+            part = both[..., : 2 * angle.shape[-1]]
+            if part.dtype == torch.float32:
+                torch.view_as_complex(part.unflatten(-1, (-1, 2))).mul_(angle)
+            else:
+                wide = torch.view_as_complex(part.float().unflatten(-1, (-1, 2))) * angle
+                part.copy_(torch.view_as_real(wide).flatten(-2))
+        return qkv[:, : w.heads], qkv[:, w.heads :]
+
+    def _finish(self, layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+        """Output projection, residual and MLP; `x` [N, h] is overwritten."""
+        x = self._add(x, attended, layer.out, layer.out_bias, layer.after_attn)
+        y = x if layer.mlp_norm is None else layer.mlp_norm(x)
+        up = (
+            torch.mm(y, layer.gate_up)
+            if layer.gate_up_bias is None
+            else torch.addmm(layer.gate_up_bias, y, layer.gate_up)
+        )
+        width = up.shape[1] // 2
+        return self._add(x, layer.act(up[:, :width]).mul_(up[:, width:]), layer.down, layer.down_bias, layer.after_mlp)
+
+    def _add(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, norm: Any) -> Tensor:
+        residual = self.weights.residual
+        if norm is None:
+            if bias is not None:
+                x.add_(bias, alpha=residual)
+            return x.addmm_(y, weight, alpha=residual)
+        z = torch.mm(y, weight) if bias is None else torch.addmm(bias, y, weight)
+        return x.add_(norm(z), alpha=residual)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        w = self.weights
+        x = w.norm(x)
+        logits = (torch.mm(x, w.head) if w.head_bias is None else torch.addmm(w.head_bias, x, w.head)).float()
+        if w.logit_scale != 1.0:
+            logits.mul_(w.logit_scale)
+        if w.softcap:
+            logits.div_(w.softcap).tanh_().mul_(w.softcap)
+        return logits

@@ -1,0 +1,410 @@
+"""The sampler: our own decoder for causal language models of transformers, as a `Model`.
+
+Continuous batching over a fixed number of slots: a prompt is prefilled once for its n samples, a finished row leaves at once and the next
+sample or prompt takes its slot. Llama-like models run on `Fused`, every other one on `Cohorts`; the loop is the same.
+
+    sampler = Sampler(model, tokenizer, stop_ids, encode)
+    groups = sampler.generate([Request(as_chat("2+2?"), Sampling(max_tokens=16), n=8, seed=1)])
+
+Every token is kept with `logp` at the sampling temperature before truncation and `sampled_logp` after it, so that on-policy methods
+may trust ratio 1 after the trainer's own check. After a weight update call `sync`: the fused copies are refreshed and the version grows.
+Leaves out speculative decoding, beam search and encoder-decoder models.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posttrain.core.chat import Chat, as_chat, assistant
+from posttrain.core.group import Group, Response
+from posttrain.core.protocols import Event, Request, Sampling, Steer
+from posttrain.rollout.cohorts import Cohorts
+from posttrain.rollout.draw import Chooser, draw, row_key
+from posttrain.rollout.fused import Fused
+from posttrain.rollout.score import response_logps
+from posttrain.rollout.text import TextStream
+from posttrain.rollout.weights import read_decoder
+
+Encode = Callable[[Chat, tuple[Mapping[str, Any], ...]], Sequence[int]]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A prompt to answer n times, as tokens. `source` is what the caller asked with."""
+
+    ids: list[int]
+    sampling: Sampling
+    n: int
+    seed: int
+    id: str
+    source: Any = None
+    steer: Steer | None = None
+    started: int = 0
+    handle: Any = None
+    logits: Tensor | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Sample:
+    """One answer in tokens. stop: None while it runs, then ``stop``, ``length`` or ``cancelled``. text: only where text is followed."""
+
+    job: Job
+    index: int
+    limit: int
+    version: int
+    chooser: Chooser
+    follow: TextStream | None = None
+    tokens: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+    sampled_logps: list[float] = field(default_factory=list)
+    stop: str | None = None
+    news: str = ""
+
+
+class Sampler:
+    """Answers requests with a causal LM.
+
+    stop_ids: tokens that end an answer (kept as its last token). encode: (chat, tools) -> prompt ids with the generation prompt.
+    slots: rows decoded together. max_context: prompt and answer in tokens (default: the model's own limit). threads: torch threads
+    while decoding; None = one on CPU for models up to 1,024 wide (more only adds waiting there), else torch's setting.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        stop_ids: Iterable[int],
+        encode: Encode,
+        slots: int = 32,
+        max_context: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"slots must be at least 1, got {slots}")
+        config = model.config
+        own = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 4096
+        if max_context is not None and max_context > own:
+            raise ValueError(f"max_context {max_context} exceeds the {own} positions of the model")
+        self.tokenizer, self.encode, self.slots = tokenizer, encode, slots
+        self.max_context = max_context or own
+        self.stop_ids = frozenset(int(i) for i in stop_ids)
+        self.version = 0
+        self.cancelled: set[str] = set()
+        self.model = model
+        self.fused = read_decoder(model, self.max_context) is not None
+        self.threads = _threads(model) if threads is None else threads
+        self._stop = torch.tensor(sorted(self.stop_ids), dtype=torch.long, device=next(model.parameters()).device)
+        self._decoder: Fused | Cohorts | None = None
+        self._seen_weights = self._weights_mark()
+
+    # -- weights -------------------------------------------------------------------------------------------------------------------
+
+    def sync(self, model: Any | None = None, version: int | None = None) -> None:
+        """Take the model's weights as they are now (its tensors may be the ones already used). Bumps `version`, or sets it."""
+        self.model = self.model if model is None else model
+        if self._decoder is not None:
+            self._decoder.refresh(self.model)
+        self.version = self.version + 1 if version is None else version
+        self._seen_weights = self._weights_mark()
+
+    def _weights_mark(self) -> int:
+        return sum(p._version for p in self.model.parameters())
+
+    def cancel(self, id: str) -> None:
+        """End all answers of the request with this id; their last event says ``cancelled``. An unknown id is ignored."""
+        self.cancelled.add(id)
+
+    # -- entries -------------------------------------------------------------------------------------------------------------------
+
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Event]:
+        """Events as tokens come, answers of several requests interleaved.
+
+        Requests are taken from the iterable as slots become free; None in it says that none is ready yet. An event's id is the
+        request's, or its number in the order taken. Text is settled: no half characters, no beginning of a stop string.
+        """
+        for samples in self._run(self._jobs(requests), follow=True):
+            for s in samples:
+                fresh = s.tokens[-1:] if s.stop != "cancelled" else []
+                yield Event(
+                    id=s.job.id,
+                    index=s.index,
+                    text=s.news,
+                    tokens=tuple(fresh),
+                    logps=tuple(s.logps[-1:]) if fresh else (),
+                    sampled_logps=tuple(s.sampled_logps[-1:]) if fresh else (),
+                    stop=s.stop,
+                )
+
+    def generate(self, requests: Sequence[Request]) -> list[Group]:
+        """One Group per request, in order, with its n responses in order of their index."""
+        jobs = list(self._jobs(requests))
+        done = self._finish(jobs)
+        return [self._group(job, samples) for job, samples in zip(jobs, done, strict=True)]
+
+    def decode(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling = Sampling(), n: int = 1, seed: int = 0
+    ) -> list[list[Sample]]:
+        """Token-level form: n samples of each prompt of ids, in order."""
+        return self._finish([self._job(list(ids), sampling, n, seed, str(i)) for i, ids in enumerate(prompts)])
+
+    def logp(self, groups: Sequence[Group], temperature: float = 1.0) -> list[list[Tensor]]:
+        """Log-probability of each response token under the model now, by its own forward: one tensor [tokens] per response.
+
+        A response without tokens is encoded as its text alone, without a stop token.
+        """
+        with torch.no_grad(), self._pinned():
+            return [self._logp(group, temperature) for group in groups]
+
+    def _logp(self, group: Group, temperature: float) -> list[Tensor]:
+        given = group.prompt_tokens
+        prompt = self.encode(group.prompt, group.tools) if given is None else given
+        answers = [
+            self.tokenizer.encode(r.text, add_special_tokens=False) if r.tokens is None else r.tokens
+            for r in group.responses
+        ]
+        return response_logps(self.model, [int(t) for t in prompt], [[int(t) for t in a] for a in answers], temperature)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------------------
+
+    def _jobs(self, requests: Iterable[Request | None]) -> Iterator[Any]:
+        for number, r in enumerate(requests):
+            if r is None:
+                yield None
+                continue
+            ids = list(self.encode(as_chat(r.prompt), r.tools))
+            yield self._job(ids, r.sampling, r.n, r.seed, str(number) if r.id is None else r.id, r, r.steer)
+
+    def _job(
+        self,
+        ids: list[int],
+        sampling: Sampling,
+        n: int,
+        seed: int,
+        id: str,
+        source: Any = None,
+        steer: Steer | None = None,
+    ) -> Job:
+        if not ids:
+            raise ValueError(f"request {id}: the prompt has no tokens")
+        if len(ids) >= self.max_context:
+            raise ValueError(f"request {id}: {len(ids)} prompt tokens leave no room in a context of {self.max_context}")
+        if n < 1 or sampling.max_tokens < 1:
+            raise ValueError(f"request {id}: n and max_tokens must be at least 1, got {n} and {sampling.max_tokens}")
+        _check(sampling, id)
+        return Job(ids, sampling, n, seed, id, source, steer)
+
+    def _finish(self, jobs: list[Job]) -> list[list[Sample]]:
+        done: dict[int, list[Sample]] = {id(job): [] for job in jobs}
+        # Long prompts first would leave the last slots idle at the end; equal lengths prefill together.
+        for samples in self._run(iter(sorted(jobs, key=lambda j: len(j.ids))), follow=False):
+            for s in samples:
+                if s.stop is not None:
+                    done[id(s.job)].append(s)
+        return [sorted(done[id(job)], key=lambda s: s.index) for job in jobs]
+
+    def _group(self, job: Job, samples: list[Sample]) -> Group:
+        r: Request = job.source
+        responses = []
+        for s in samples:
+            responses.append(
+                Response(
+                    turns=(assistant(self.text(s)),),
+                    tokens=np.array(s.tokens, dtype=np.int64),
+                    trained=np.ones(len(s.tokens), dtype=np.int8),
+                    logps=np.array(s.logps, dtype=np.float32),
+                    sampled_logps=np.array(s.sampled_logps, dtype=np.float32),
+                    stop=s.stop,
+                    version=s.version,
+                )
+            )
+        prompt = np.array(job.ids, dtype=np.int64)
+        return Group(as_chat(r.prompt), tuple(responses), facts=r.facts, prompt_tokens=prompt, tools=r.tools)
+
+    def text(self, sample: Sample) -> str:
+        """Text of a sample, without its stop token or stop string."""
+        if sample.follow is not None:
+            return sample.follow.text
+        ids = sample.tokens
+        if ids and ids[-1] in self.stop_ids:
+            ids = ids[:-1]
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    # -- the loop ------------------------------------------------------------------------------------------------------------------
+
+    def _run(self, jobs: Iterator[Job | None], follow: bool) -> Iterator[list[Sample]]:
+        """Decode until the jobs are used up; yields, after each step, the samples that got a token (or ended)."""
+        if self._weights_mark() != self._seen_weights:
+            raise ValueError(
+                "the model's weights changed since the sampler read them; call sampler.sync(model) after an update"
+            )
+        decoder = self._take_decoder()
+        live: list[Sample] = []
+        waiting: deque[Job] = deque()
+        try:
+            while True:
+                with self._pinned():
+                    news = self._admit(decoder, jobs, waiting, live, follow)
+                    if not news and live:
+                        news = self._advance(live, decoder.step([s.tokens[-1] for s in live]))
+                    news += self._drop(decoder, live, waiting)
+                if news:
+                    yield news
+                elif not live and not waiting and self._drained:
+                    return
+        finally:
+            # A caller that stops listening leaves rows behind; the next run starts clean.
+            for row in range(len(live) - 1, -1, -1):
+                decoder.release(row)
+            for job in waiting:
+                if job.handle is not None:
+                    decoder.close(job.handle)
+
+    def _take_decoder(self) -> Fused | Cohorts:
+        if self._decoder is None:
+            with self._pinned():
+                self._decoder = (Fused if self.fused else Cohorts)(self.model, self.slots, self.max_context)
+        if self._decoder.live:
+            raise ValueError("this sampler is already decoding; finish or close that stream, or use a second Sampler")
+        return self._decoder
+
+    def _admit(
+        self, decoder: Any, jobs: Iterator[Job | None], waiting: deque[Job], live: list[Sample], follow: bool
+    ) -> list[Sample]:
+        """Fill free slots: more samples of an opened prompt first, then new prompts, prefilled together."""
+        self._drained = False
+        free = self.slots - len(live)
+        planned = sum(job.n - job.started for job in waiting)
+        fresh: list[Job] = []
+        while planned < free:
+            job = next(jobs, self)
+            if job is self:
+                self._drained = True
+                break
+            if job is None:
+                break
+            waiting.append(job)
+            fresh.append(job)
+            planned += job.n
+        if fresh:
+            handles, logits = decoder.open([j.ids for j in fresh], [j.n > 1 for j in fresh])
+            for job, handle, row in zip(fresh, handles, logits, strict=True):
+                job.handle, job.logits = handle, row
+        began: list[Sample] = []
+        rows: list[Tensor] = []
+        while free and waiting:
+            job = waiting[0]
+            count = min(free, job.n - job.started)
+            decoder.seat(job.handle, count)
+            for index in range(job.started, job.started + count):
+                began.append(self._start(job, index, follow))
+                rows.append(job.logits)
+            job.started += count
+            free -= count
+            if job.started == job.n:
+                waiting.popleft()
+                decoder.close(job.handle)
+                job.handle = job.logits = None
+        live += began
+        return self._advance(began, torch.stack(rows)) if began else []
+
+    def _start(self, job: Job, index: int, follow: bool) -> Sample:
+        s = job.sampling
+        chooser = Chooser(s, row_key(job.ids, job.seed, index), self._stop, steer=job.steer)
+        if s.repetition_penalty != 1:
+            size = self.model.get_output_embeddings().weight.shape[0]
+            chooser.seen = torch.zeros(size, dtype=torch.bool, device=self._stop.device)
+            chooser.seen[job.ids] = True
+        if job.steer is not None:
+            chooser.state = job.steer.start(job.source)
+        text = TextStream(self.tokenizer, s.stop) if follow or s.stop else None
+        limit = min(s.max_tokens, self.max_context - len(job.ids))
+        return Sample(job, index, limit, self.version, chooser, text)
+
+    def _advance(self, samples: list[Sample], logits: Tensor) -> list[Sample]:
+        """Draw the next token of these samples and see which end."""
+        tokens, logps, sampled = draw(logits, [s.chooser for s in samples])
+        for s, token, logp, drawn in zip(samples, tokens, logps, sampled, strict=True):
+            if logp != logp:
+                raise FloatingPointError(
+                    f"request {s.job.id}: the model's logits are not finite after {len(s.tokens)} tokens"
+                )
+            s.tokens.append(token)
+            s.logps.append(logp)
+            s.sampled_logps.append(drawn)
+            s.chooser.advance(token)
+            if token in self.stop_ids:
+                s.stop = "stop"
+            elif s.follow is not None:
+                s.news = s.follow.push(token)
+                if s.follow.stopped:
+                    s.stop = "stop"
+            if s.stop is None and len(s.tokens) >= s.limit:
+                s.stop = "length"
+            if s.stop is not None and s.follow is not None:
+                s.news = ("" if token in self.stop_ids else s.news) + s.follow.finish()
+        return list(samples)
+
+    def _drop(self, decoder: Any, live: list[Sample], waiting: deque[Job]) -> list[Sample]:
+        """Let finished rows leave. Returns the samples that ended by being cancelled."""
+        ended: list[Sample] = []
+        if self.cancelled:
+            names, self.cancelled = self.cancelled, set()
+            for s in live:
+                if s.job.id in names and s.stop is None:
+                    s.stop, s.news = "cancelled", s.follow.finish() if s.follow is not None else ""
+                    ended.append(s)
+            for job in [j for j in waiting if j.id in names]:
+                waiting.remove(job)
+                decoder.close(job.handle)
+                ended += [self._never(job, i) for i in range(job.started, job.n)]
+        for row in range(len(live) - 1, -1, -1):
+            if live[row].stop is not None:
+                decoder.release(row)
+                live[row] = live[-1]
+                live.pop()
+        return ended
+
+    def _never(self, job: Job, index: int) -> Sample:
+        """A sample cancelled before it began."""
+        return Sample(job, index, 0, self.version, Chooser(job.sampling, 0, self._stop), stop="cancelled")
+
+    @contextmanager
+    def _pinned(self) -> Iterator[None]:
+        """Our thread count and no gradients, for the duration of one step only: the caller's settings return with every event."""
+        before = torch.get_num_threads()
+        if self.threads and self.threads != before:
+            torch.set_num_threads(self.threads)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            if torch.get_num_threads() != before:
+                torch.set_num_threads(before)
+
+
+def _threads(model: Any) -> int:
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    width = getattr(model.config, "hidden_size", None) or 0
+    return 1 if on_cpu and width <= 1024 else 0
+
+
+def _check(s: Sampling, id: str) -> None:
+    """Refuse settings that mean nothing."""
+    for name, ok, want in (
+        ("temperature", s.temperature >= 0, "0 or more"),
+        ("top_p", 0 < s.top_p <= 1, "in (0, 1]"),
+        ("top_k", s.top_k >= 0, "0 (off) or more"),
+        ("min_p", 0 <= s.min_p <= 1, "in [0, 1]"),
+        ("repetition_penalty", s.repetition_penalty > 0, "above 0"),
+        ("min_tokens", 0 <= s.min_tokens <= s.max_tokens, "between 0 and max_tokens"),
+    ):
+        if not ok:
+            raise ValueError(f"request {id}: sampling.{name} must be {want}, got {getattr(s, name)}")
