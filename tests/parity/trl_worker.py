@@ -31,8 +31,8 @@ For sft a group has one response; for reward, dpo, orpo and cpo two, the chosen 
 **Answer**: {"name", "loss", "gradients", "seconds", "trl", "metrics"} or {"name", "error": traceback}.
 
 What is TRL's: the collator, the advantages, the reference pass and `compute_loss`, on one micro-batch, accumulation 1,
-fp32 on the CPU, dropout and checkpointing off. What is not: tokenisation (ids are given, and an untrained token inside an
-answer is written over the collator's mask), sampling (completions are given), and the optimizer.
+fp32 on the CPU, dropout and checkpointing off. What is not: tokenisation (ids are given, and an untrained token inside
+an answer is written over the collator's mask), sampling (completions are given), and the optimizer.
 """
 
 from __future__ import annotations
@@ -67,11 +67,14 @@ Batch = dict[str, Any]
 
 
 def word_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """One word per id (`t0`, `t1`, ...). Ids 0 and 1 are padding and end: the rows of a case never use 0."""
-    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(vocab_size)}, unk_token="t2"))
+    """One word per id: trainers insist on a tokenizer, though the ids of a case never pass through it."""
+    special = ["<pad>", "</s>", "<unk>", "<s>"]
+    vocabulary = {w: i for i, w in enumerate([*special, *(f"t{i}" for i in range(len(special), vocab_size))])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pad, end, unknown, begin = special
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="t0", eos_token="t1", bos_token="t3", unk_token="t2"
+        tokenizer_object=words, pad_token=pad, eos_token=end, unk_token=unknown, bos_token=begin
     )
 
 
@@ -100,7 +103,7 @@ def causal(path: str) -> torch.nn.Module:
 
 
 def text_rows(n: int, *columns: str) -> Dataset:
-    """Placeholder rows: trainers that tokenise text insist on some; what is trained on is collated from the case's ids."""
+    """Placeholder rows for trainers that tokenise text; what is trained on is collated from the case's ids."""
     return Dataset.from_list([dict.fromkeys(columns, "t5 t6") for _ in range(n)])
 
 
@@ -270,7 +273,7 @@ def column(rows: list[tuple[Case, Case]], name: str) -> torch.Tensor | None:
 
 
 def sampled_batch(trainer: Any, rows: list[tuple[Case, Case]]) -> Batch:
-    """TRL's own preparation (advantages, reference pass) of the given answers, with the given log-probs as the old ones."""
+    """TRL's own preparation (advantages, reference pass) of the given answers; given log-probs stand as the old ones."""
     old = column(rows, "old")
     score = trainer._get_per_token_logps_and_entropies
 
