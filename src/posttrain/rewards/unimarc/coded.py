@@ -207,10 +207,10 @@ def check_digits(look: Look) -> Iterator[Seen]:
             )
 
 
-def _stamp(text: str) -> bool:
+def _stamp(text: str, fraction: str) -> bool:
     clock = text[8:14]
     return (
-        bool(re.fullmatch(r"[0-9]{14}\.[0-9]", text))
+        bool(re.fullmatch(rf"[0-9]{{14}}\.[0-9]{{{fraction}}}", text))
         and real_date(text[:8])
         and clock[:2] < "24"
         and clock[2:4] < "60"
@@ -221,7 +221,7 @@ def _stamp(text: str) -> bool:
 @rule("L3-10")
 def stamps_and_relators(look: Look) -> Iterator[Seen]:
     for i, f in look.all("005"):
-        good = _stamp(f.value or "")
+        good = _stamp(f.value or "", look.profile.switches["fraction_digits"])
         yield Seen(i) if good else Seen(i, "005 is no YYYYMMDDHHMMSS.T", found=f.value, expected="YYYYMMDDHHMMSS.T")
     for i, value in look.values("c", "801"):
         if value and not value.strip(FILL):

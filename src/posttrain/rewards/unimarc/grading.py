@@ -21,7 +21,6 @@ from posttrain.rewards.unimarc.profile import Profile, RuleSpec, load_profile
 
 RULE_MODULES = (structure, coded, consistency)
 LEVELS = ("L0", "L1", "L2", "L3", "L4")
-CREDIT = {"error": 0.0, "warning": 0.5, "info": 0.0}
 _CONTENT = ("010", "011", "200", "205", "210", "214", "215", "225")
 
 
@@ -111,8 +110,7 @@ def tally(record: Record, profile: Profile, anchored: frozenset[int] | None = No
             else:
                 issue = _issue(spec, seen, look)
                 t.issues.append(issue)
-                credit = 0.5 if spec.severity == "warning" and issue.severity != "info" else CREDIT[issue.severity]
-                credit = 0.0 if spec.severity == "warning" else credit
+                credit = 0.5 if (spec.severity, issue.severity) == ("error", "warning") else 0.0
             t.credit += credit
             if seen.field is None or seen.field not in unanchored:
                 t.anchored += credit
