@@ -176,11 +176,18 @@ class Renderer:
     def _pieces(
         self, group: Group, prompt: str, turns: Chat, whole: str, marks: tuple[tuple[int, int], ...]
     ) -> tuple[Piece, ...]:
-        """The response cut into trained and untrained text."""
-        at, spans = self.spans(group, prompt, turns, whole, marks)
-        trained = [k for k, _, _ in spans][0 if self.mask == "all" else -1 :]
+        """The response cut into trained and untrained text. Raises ValueError naming the row."""
+        said = [k for k, turn in enumerate(turns) if turn.role == "assistant"]
+        if not said or said[0] != 0:
+            raise ValueError(
+                f"row {group.id}: a response must begin with an assistant turn; context belongs to the prompt"
+            )
+        trained = [k for k in said[0 if self.mask == "all" else -1 :] if turns[k].weight > 0]
+        at = len(prompt) if whole.startswith(prompt) else self._own_start(group, turns[0], whole)
+        marked = dict(zip(said, marks[-len(said) :], strict=True)) if len(marks) >= len(said) else {}
         pieces: list[Piece] = []
-        for k, start, end in spans:
+        for k in sorted({*trained, said[-1]}):
+            start, end = self._span(group, turns, k, whole, at if k == 0 else None, marked.get(k))
             pieces.append((whole[at:start], 0.0))
             pieces.append((whole[start:end], float(turns[k].weight) if k in trained else 0.0))
             at = end
@@ -188,33 +195,29 @@ class Renderer:
             pieces.append((whole[at:].rstrip(), 0.0))
         return tuple(p for p in pieces if p[0])
 
-    def spans(
-        self, group: Group, prompt: str, turns: Chat, whole: str, marks: tuple[tuple[int, int], ...]
-    ) -> tuple[int, list[tuple[int, int, int]]]:
-        """Where the response begins in `whole`, and (turn, start, end) of each assistant turn. Raises ValueError naming the row."""
-        said = [k for k, turn in enumerate(turns) if turn.role == "assistant"]
-        if not said or said[0] != 0:
-            raise ValueError(
-                f"row {group.id}: a response must begin with an assistant turn; context belongs to the prompt"
-            )
-        marked = marks[-len(said) :] if len(marks) >= len(said) else ()
-        base, out = 0, []
-        for k, mark in zip(said, marked or [None] * len(said), strict=True):
-            opening = prompt if k == 0 else self._texts([group.prompt + turns[:k]], group.tools, prompt=True)[0][0]
-            if whole.startswith(opening):
-                start = len(opening)
-            elif k == 0:
-                start = self._own_start(group, turns[0], whole)
-            else:
-                raise ValueError(
-                    f"row {group.id}: template {self.template.name!r} rewrites earlier turns (turn {k} is not a continuation); "
-                    "use mask: last, or one row per answer"
-                )
-            base = start if k == 0 else base
-            if mark is not None:
-                start = max(start, mark[0])
-            out.append((k, start, self._end(group, turns, k, whole, start, mark)))
-        return base, out
+    def _span(
+        self, group: Group, turns: Chat, k: int, whole: str, start: int | None, mark: tuple[int, int] | None
+    ) -> tuple[int, int]:
+        """[start, end) in characters of `whole` of assistant turn k; `start` is known for the first."""
+        if start is None:
+            opening = self._texts([group.prompt + turns[:k]], group.tools, prompt=True)[0][0]
+            if not whole.startswith(opening):
+                raise self._rewrites(group, k)
+            start = len(opening)
+        if mark is not None:
+            start = max(start, mark[0])
+        return start, self._end(group, turns, k, whole, start, mark)
+
+    def _rewrites(self, group: Group, k: int) -> ValueError:
+        return ValueError(
+            f"row {group.id}: template {self.template.name!r} rewrites earlier turns (seen at turn {k}), so they cannot be trained "
+            "where serving shows them; use mask: last, or one row per answer"
+        )
+
+    def pieces(self, group: Group, response: Response) -> tuple[Piece, ...]:
+        """The text of one response as it is tokenised, each part with the weight that its tokens are trained with."""
+        plan = self._plans([replace(group, responses=(replace(response, tokens=None),))])[0]
+        return plan.answers[0] or ()
 
     def _own_start(self, group: Group, turn: Message, whole: str) -> int:
         """Where the first answer begins when the whole chat does not continue the prompt: at its own text, counted as a mismatch."""
@@ -230,6 +233,8 @@ class Renderer:
         """Where turn k ends: after its first stop token, else with the last character that the template gives it."""
         text = _kept(self.speller.guard(turns[k].content, "assistant"))
         at = whole.find(text, start) if text else start
+        if at < 0 and k < len(turns) - 1:
+            raise self._rewrites(group, k)
         if at < 0:
             raise ValueError(f"row {group.id}: template {self.template.name!r} does not keep the assistant's text")
         stop = self.speller.stop.search(whole, at + len(text))
