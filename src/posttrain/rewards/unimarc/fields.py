@@ -119,7 +119,7 @@ def _check_field(f: Field) -> None:
 def _check_value(value: str, where: str) -> None:
     if len(value) > MAX_VALUE:
         raise RecordError("L0-01", f"{where} has {len(value)} characters; at most {MAX_VALUE}")
-    if _ILLEGAL.search(value):
+    if not value.isprintable() and _ILLEGAL.search(value):
         raise RecordError("L0-01", f"{where} holds a control character or another that XML cannot carry")
 
 
