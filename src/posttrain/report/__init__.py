@@ -1,0 +1,6 @@
+"""Reads run directories, writes self-contained pages and terminal tables. Leaves out: live dashboards."""
+
+from posttrain.report.pipeline import write_pipeline_report
+from posttrain.report.run import write_report
+
+__all__ = ["write_pipeline_report", "write_report"]

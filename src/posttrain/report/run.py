@@ -1,0 +1,326 @@
+"""The page of one run, from the files in its directory: recipe, manifest, metrics, samples.
+
+A part whose file is missing says so; nothing is guessed. What the manifest holds beyond the known names is listed at
+the end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from posttrain.core.files import read_lines, write_text
+from posttrain.report.axes import node, number
+from posttrain.report.dots import part_bar
+from posttrain.report.page import (
+    Cell,
+    Section,
+    card,
+    duration,
+    facts,
+    figure,
+    hash_markup,
+    page,
+    plain,
+    table,
+    tiles,
+)
+from posttrain.report.plot import Series, histogram, line_chart
+from posttrain.report.samples import samples_markup
+from posttrain.report.tokens import tokens_markup
+
+SHOWN = {
+    "name",
+    "method",
+    "created",
+    "seconds",
+    "seeds",
+    "versions",
+    "inputs",
+    "outputs",
+    "data",
+    "lineage",
+    "parameters",
+    "threads",
+    "notes",
+    "token_counts",
+    "device",
+    "findings",
+}
+LAST = ("lr", "learning_rate", "grad_norm", "tokens", "time", "seconds", "tokens_per_second", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a run directory holds; a missing file leaves its field empty."""
+
+    path: Path
+    recipe: str = ""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Sequence[Mapping[str, Any]] = ()
+    samples: Sequence[Mapping[str, Any]] = ()
+
+
+def read_run(run_dir: str | Path) -> Record:
+    """Read a run directory. Raises ValueError when it is no run directory or its manifest is not a JSON object."""
+    path = Path(run_dir)
+    names = ("recipe.yaml", "manifest.json", "metrics.jsonl", "samples.jsonl")
+    recipe, manifest, metrics, samples = (path / n for n in names)
+    if not any(f.is_file() for f in (recipe, manifest, metrics, samples)):
+        raise ValueError(f"{path} is no run directory: it has none of {', '.join(names)}")
+    held: Any = {}
+    if manifest.is_file():
+        try:
+            held = json.loads(manifest.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{manifest}:{error.lineno}: not JSON ({error.msg})") from None
+        if not isinstance(held, dict):
+            raise ValueError(f"{manifest} must hold a JSON object")
+    return Record(
+        path,
+        recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        held,
+        read_lines(metrics) if metrics.is_file() else (),
+        read_lines(samples) if samples.is_file() else (),
+    )
+
+
+def series_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
+    """Every numeric name of the metrics as a curve over `step` (the line number where a row has none)."""
+    found: dict[str, tuple[list[float], list[float | None]]] = {}
+    for i, row in enumerate(metrics, 1):
+        step = row.get("step", i)
+        for name, value in row.items():
+            if name == "step" or isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            xs, ys = found.setdefault(name, ([], []))
+            xs.append(float(step))
+            ys.append(float(value))
+    return {name: Series(name, xs, ys) for name, (xs, ys) in found.items()}
+
+
+def charts(curves: Mapping[str, Series]) -> list[tuple[str, list[Series]]]:
+    """Which curves share a chart: a name with its `eval_` twin, and chosen with rejected; losses first, machinery
+    last."""
+    groups: dict[str, list[Series]] = {}
+    for name, s in curves.items():
+        key = re.sub(r"^(eval|train|valid|validation)[_/]", "", name)
+        key = re.sub(r"(chosen|rejected)", "chosen and rejected", key)
+        groups.setdefault(key, []).append(s)
+
+    def order(item: tuple[str, list[Series]]) -> tuple[int, int]:
+        key = item[0]
+        rank = 0 if key == "loss" else 3 if key in LAST else 1 if "loss" in key else 2
+        return rank, list(groups).index(key)
+
+    return sorted(groups.items(), key=order)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").replace("/", " · ")
+
+
+def _curves(record: Record) -> str:
+    if not record.metrics:
+        return node("p", "This run wrote no metrics.jsonl.", class_="empty")
+    boxes = [
+        figure(_title(key), line_chart(group, _title(key), log_y="loss" not in key and key not in LAST and "kl" in key))
+        for key, group in charts(series_of(record.metrics))
+    ]
+    steps = len(record.metrics)
+    note = f"{steps:,} recorded steps. Bold: moving average; faint: every step. Point at a curve to read its values."
+    return node("p", note, class_="muted small") + node("div", *boxes, class_="grid")
+
+
+def _headline(record: Record) -> str:
+    m, items = record.manifest, []
+    curves = series_of(record.metrics)
+    for name, told in (("loss", "Training loss"), ("eval_loss", "Held-out loss"), ("reward", "Reward")):
+        points = curves[name].finite() if name in curves else []
+        if points:
+            tail = points[-max(1, len(points) // 20) :]
+            end = sum(y for _, y in tail) / len(tail)
+            over = f", mean of the last {len(tail)}" if len(tail) > 1 else ""
+            items.append((told, number(end), f"from {number(points[0][1])}{over}"))
+    if record.metrics:
+        items.append(("Steps", f"{max(int(r.get('step', i)) for i, r in enumerate(record.metrics, 1)):,}", ""))
+    data = m.get("data") or {}
+    if "rows" in data:
+        items.append(("Rows used", f"{data.get('kept', data['rows']):,}", f"of {data['rows']:,}"))
+    if "seconds" in m:
+        items.append(("Time", duration(m["seconds"]), f"{m['threads']} threads" if "threads" in m else ""))
+    if isinstance(m.get("parameters"), int):
+        items.append(("Parameters", _millions(m["parameters"]), ""))
+    elif isinstance(m.get("parameters"), Mapping):
+        total, trained = m["parameters"].get("total"), m["parameters"].get("trained")
+        if isinstance(total, int):
+            items.append(
+                ("Parameters", _millions(total), f"{_millions(trained)} trained" if isinstance(trained, int) else "")
+            )
+    return tiles(items)
+
+
+def _millions(n: int) -> str:
+    return f"{n / 1e9:.2f} B" if n >= 1e9 else f"{n / 1e6:.2f} M" if n >= 1e6 else f"{n:,}"
+
+
+def _data(record: Record) -> str:
+    data = record.manifest.get("data")
+    if not isinstance(data, Mapping) or not data:
+        return node("p", "The manifest does not describe the data.", class_="empty")
+    rows, dropped = int(data.get("rows", 0)), data.get("dropped") or {}
+    kept = int(data.get("kept", rows - sum(dropped.values())))
+    parts = [("kept", kept), *((str(k), int(v)) for k, v in dropped.items())]
+    lost = rows - kept - sum(int(v) for v in dropped.values())
+    if lost > 0:
+        parts.append(("not accounted for", lost))
+    marks = "".join(
+        node(
+            "li",
+            f'<svg viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" rx="2" class="part c{c % 6}"/></svg>',
+            escape(f"{name} {n:,} ({n / rows:.1%})" if rows else f"{name} {n:,}"),
+        )
+        for c, (name, n) in enumerate(parts)
+    )
+    rest = {k: v for k, v in data.items() if k not in ("rows", "kept", "dropped", "truncated")}
+    truncated = data.get("truncated", 0)
+    cutting = plain(truncated) if isinstance(truncated, Mapping) else f"{truncated:,}"
+    told = {
+        "rows read": f"{rows:,}",
+        "kept": f"{kept:,}",
+        "dropped": f"{sum(dropped.values()):,}",
+        "truncated": cutting,
+        **rest,
+    }
+    head = "Nothing was dropped." if kept == rows else f"{rows - kept:,} of {rows:,} rows were dropped."
+    head += " Nothing was truncated." if not truncated else f" Truncated: {cutting}."
+    drawing = part_bar(parts, "Rows kept and dropped")
+    return card("", node("p", escape(head)), drawing, node("ul", marks, class_="key"), class_="card stack") + card(
+        "Counts", facts(told)
+    )
+
+
+def _files(items: Any, title: str) -> str:
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
+        return card(title, node("p", "None recorded.", class_="empty"), class_="card stack")
+    rows = []
+    for item in items:
+        item = item if isinstance(item, Mapping) else {"name": str(item)}
+        extra = {k: v for k, v in item.items() if k not in ("name", "path", "hash")}
+        rows.append(
+            [
+                Cell(str(item.get("name", "")), sub=plain(extra) if extra else ""),
+                Cell(markup=node("code", escape(str(item.get("path", ""))), class_="mono")),
+                Cell(markup=hash_markup(item.get("hash"))),
+            ]
+        )
+    return card(title, table(["name", "path", "SHA-256"], rows), class_="card stack")
+
+
+def _flow(record: Record) -> str:
+    """Inputs, this run, outputs: names with the start of their hash."""
+    m = record.manifest
+
+    def column(items: Any) -> str:
+        named = [i if isinstance(i, Mapping) else {"name": str(i)} for i in items or ()]
+        shown = [
+            node("li", escape(str(i.get("name", ""))), node("code", escape(str(i.get("hash") or "no hash")[:12])))
+            for i in named
+        ]
+        return node("ul", *(shown or [node("li", "none recorded", class_="muted")]))
+
+    middle = node(
+        "ul", node("li", node("b", escape(str(m.get("name", record.path.name)))), escape(f" {m.get('method', '')}"))
+    )
+    arrow = node("div", "→", class_="arrow", aria_hidden="true")
+    return node(
+        "div", column(m.get("inputs")), arrow, middle, arrow, column(m.get("outputs")), class_="card flow stack"
+    )
+
+
+def _lineage(record: Record) -> str:
+    m = record.manifest
+    out = [_flow(record), _files(m.get("inputs"), "Inputs"), _files(m.get("outputs"), "Outputs")]
+    if m.get("lineage"):
+        out.append(_files(m["lineage"], "Where the inputs came from"))
+    return "".join(out)
+
+
+def _machine(record: Record) -> str:
+    m = record.manifest
+    boxes = [card("Seeds", facts(m["seeds"]))] if isinstance(m.get("seeds"), Mapping) else []
+    if m.get("versions"):
+        boxes.append(card("Versions", facts(m["versions"])))
+    machine = {k: m[k] for k in ("device", "threads", "parameters") if k in m}
+    if machine:
+        boxes.append(card("Machine", facts(machine)))
+    others = {k: v for k, v in m.items() if k not in SHOWN}
+    if others:
+        boxes.append(card("Also in the manifest", facts(others)))
+    out = (
+        node("div", *boxes, class_="grid")
+        if boxes
+        else node("p", "The manifest names no seeds or versions.", class_="empty")
+    )
+    if record.recipe:
+        folded = node("details", node("summary", "recipe.yaml"), node("pre", escape(record.recipe)))
+        out += node("div", folded, class_="card stack")
+    return out
+
+
+def _length_plot(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Lengths of the sampled answers in words, before and after; empty where there are too few to draw."""
+    sets = [
+        (n, [float(len(str(r[n]).split())) for r in samples if isinstance(r.get(n), str)]) for n in ("before", "after")
+    ]
+    if min(len(v) for _, v in sets) < 5:
+        return ""
+    return node("div", figure("Length of answers", histogram(sets, "Length of answers", "words")), class_="grid stack")
+
+
+def _notes(record: Record) -> str:
+    notes = record.manifest.get("notes") or ()
+    notes = [notes] if isinstance(notes, str) else notes
+    return node("div", *(node("p", escape(str(n))) for n in notes), class_="banner", role="note") if notes else ""
+
+
+def run_page(record: Record) -> str:
+    """The page as text."""
+    m = record.manifest
+    counts = m.get("token_counts")
+    counts = counts if isinstance(counts, Mapping) and counts.get("before") and counts.get("after") else None
+    sections = [
+        Section("curves", "Curves", _curves(record)),
+        Section("samples", "Samples before and after", _length_plot(record.samples) + samples_markup(record.samples)),
+        Section("data", "Data: kept, dropped, truncated", _data(record)),
+        Section(
+            "tokens",
+            "Tokens before and after",
+            tokens_markup(counts["before"], counts["after"])
+            if counts
+            else node("p", "The manifest holds no token counts of sampled answers before and after.", class_="empty"),
+        ),
+        Section("lineage", "Lineage", _lineage(record)),
+        Section("machine", "Seeds, versions, recipe", _machine(record)),
+    ]
+    said = [str(m[k]) for k in ("method", "created") if m.get(k)]
+    title = str(m.get("name") or record.path.name)
+    intro = node("div", _headline(record), _notes(record), class_="intro")
+    return page(
+        title, " · ".join(said) or "post-training run", intro, sections, "Made by posttrain from the files of the run."
+    )
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write `report.html` into a run directory from what it holds, and return its path.
+
+    Raises ValueError for a directory without run files, a manifest that is no JSON object, or a metrics row that is not
+    JSON.
+    """
+    record = read_run(run_dir)
+    return write_text(record.path / "report.html", run_page(record))
