@@ -9,10 +9,11 @@ a step; only the waiting between steps is not. First line on stdout: what runs (
 line on stdin one JSON line: seconds, tokens (real ones, dense-equivalent: a prompt counts once per answer), loss, peak (bytes of
 the process), and after STEPS of them, or at the end of stdin, the process ends.
 
-`default`: TRL's order and collation in fp32 without checkpointing (its own default, bf16 with checkpointing, is slower on a CPU
-without bf16 instructions). `tuned`: what makes TRL faster here: batches of like length, and reference log-probs computed
-beforehand (their time is reported apart). The batches are cut from the rows sorted by length, in random order, and read by TRL's
-sequential sampler: its own length-grouped sampler sorts only within an eighth of a small data set's rows, and KTO refuses it.
+Both in fp32 without checkpointing (TRL's own default, bf16 with checkpointing, is slower on a CPU without bf16 instructions).
+`default`: TRL's own collation; the rows come in the file's order, so that losses can be compared step by step. `tuned`: what
+makes TRL faster here: batches of like length, and reference log-probs computed beforehand (their time is reported apart). The
+batches are cut from the rows sorted by length, and come in random order; TRL's own length-grouped sampler would sort only within
+a few batches of a data set as small as this one, and KTO refuses it.
 `--packing` runs SFT packed, which is slower on the CPU: without flash attention it attends densely over the packed row.
 """
 
@@ -71,12 +72,10 @@ def arguments(method: str, tuned: bool, steps: int) -> dict[str, Any]:
     }
     if method in REFERENCE_BETA:
         made["beta"] = REFERENCE_BETA[method]
-    if method == "kto" or (tuned and not online):
-        made["train_sampling_strategy"] = "sequential"
     if tuned and method in ("dpo", "kto"):
         made["precompute_ref_log_probs"] = True
     if not online:
-        made["max_length"] = None
+        made |= {"max_length": None, "train_sampling_strategy": "sequential"}
     return made
 
 
@@ -90,7 +89,8 @@ def like_lengths(rows: list[Any], batch: int) -> list[Any]:
 
 def sft(model: Any, rows: list[Any], settings: dict[str, Any], token: Any) -> Any:
     data = [
-        {"input_ids": r["prompt"] + r["answers"][0], "labels": [-100] * len(r["prompt"]) + r["answers"][0]} for r in rows
+        {"input_ids": r["prompt"] + r["answers"][0], "labels": [-100] * len(r["prompt"]) + r["answers"][0]}
+        for r in rows
     ]
     return trl.SFTTrainer(
         model=model, args=trl.SFTConfig(**settings), train_dataset=Dataset.from_list(data), processing_class=token
@@ -122,13 +122,16 @@ def dpo(model: Any, rows: list[Any], settings: dict[str, Any], token: Any) -> An
         model=model, args=trl.DPOConfig(**settings), train_dataset=Dataset.from_list(data), processing_class=token
     )
     first = trainer.train_dataset[0]
-    assert [first["prompt_ids"], first["chosen_ids"]] == [rows[0]["prompt"], rows[0]["answers"][0]], "ids differ from text"
+    assert [first["prompt_ids"], first["chosen_ids"]] == [rows[0]["prompt"], rows[0]["answers"][0]], (
+        "ids differ from text"
+    )
     return trainer
 
 
 def kto(model: Any, rows: list[Any], settings: dict[str, Any], token: Any) -> Any:
     data = [
-        {"prompt": words(r["prompt"]), "completion": " " + words(r["answers"][0][:-1]), "label": r["label"]} for r in rows
+        {"prompt": words(r["prompt"]), "completion": " " + words(r["answers"][0][:-1]), "label": r["label"]}
+        for r in rows
     ]
     return trl.KTOTrainer(
         model=model, args=trl.KTOConfig(**settings), train_dataset=Dataset.from_list(data), processing_class=token

@@ -1,0 +1,205 @@
+"""Speed and memory of training steps against TRL 1.16, default and tuned, step by step in turn.
+
+    python benchmarks/compare_trl.py --method sft|dpo|reward|kto --size 6m|27m [--rounds 10] [--threads 2]
+
+Three live processes (`our_side.py`; `trl_side.py` in its two modes) take one optimizer step each in every round, so that whatever
+else the machine does falls on all of them; the first round is warm-up. The same weights, rows and optimizer; posttrain and TRL
+default see the same batches in the same order, and their losses are compared. Rates count real tokens, dense-equivalent.
+
+The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our median rate over TRL's median rate
+in either mode; `limit`, what the tuned ratio would be if ours ran at the FLOP floor (the operations of a step with shared
+prompts at the matrix-multiplication peak that this program measures first); and TRL's smaller peak memory over ours. Raw step
+times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import workload
+
+HERE = Path(__file__).resolve().parent
+FORWARDS = {"sft": 3, "reward": 3, "dpo": 4, "kto": 4}
+"""Forward-equivalents of a step: forward and backward are three, a live reference pass a fourth."""
+
+
+class Side:
+    """One live process of the comparison."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("w"),
+            text=True,
+            cwd=HERE,
+            env=environment,
+        )
+        self.steps: list[dict[str, Any]] = []
+        self.ready = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise SystemExit(f"a side of the comparison ended early:\n{tail}")
+        return json.loads(line)
+
+    def step(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        self.steps.append(self._read())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+    @property
+    def rates(self) -> list[float]:
+        """Tokens per second of each step after the warm-up."""
+        return [s["tokens"] / s["seconds"] for s in self.steps[1:]]
+
+
+def gemm_peak(threads: int) -> float:
+    """FLOP/s of one large fp32 matrix multiplication, best of several."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1536**3 / best
+
+
+def forward_flops(size: str, row: dict[str, Any], scored: bool, shared: bool) -> float:
+    """Operations of one forward over a group: trunk, attended pairs, and the head at scored positions only."""
+    s = workload.SIZES[size]
+    prompt, answers = len(row["prompt"]), [len(a) for a in row["answers"]]
+    trunk = s.layers * (4 * s.hidden**2 + 3 * s.hidden * s.inner)
+    if shared:
+        tokens = prompt + sum(answers)
+        pairs = prompt * (prompt + 1) / 2 + sum(prompt * a + a * (a + 1) / 2 for a in answers)
+    else:
+        tokens = sum(prompt + a for a in answers)
+        pairs = sum((prompt + a) * (prompt + a + 1) / 2 for a in answers)
+    head = 2 * s.hidden * s.vocab * sum(answers) if scored else 0
+    return 2 * trunk * tokens + head + 4 * s.hidden * s.layers * pairs
+
+
+def step_flops(method: str, size: str, rows: list[dict[str, Any]], shared: bool) -> float:
+    return FORWARDS[method] * sum(forward_flops(size, r, method != "reward", shared) for r in rows)
+
+
+def sides(method: str, size: str, rounds: int, threads: int, folder: Path) -> dict[str, Side]:
+    """Start the three processes on the same model and rows."""
+    python = Path(os.environ.get("POSTTRAIN_BENCH_PYTHON", HERE.parent / ".venv-bench" / "bin" / "python"))
+    if not python.exists():
+        raise SystemExit(f"{python}: no bench environment; run `make bench-env` or set POSTTRAIN_BENCH_PYTHON")
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": "30000",
+        "PYTHONPATH": str(HERE.parent / "src"),
+    }
+    common = [str(folder / "model"), str(folder / "rows.jsonl"), str(rounds)]
+    trl = {
+        mode: Side([str(python), "trl_side.py", method, mode, *common], environment, folder / f"{mode}.log")
+        for mode in ("default", "tuned")
+    }
+    ours = Side([sys.executable, "our_side.py", method, *common], environment, folder / "ours.log")
+    return {"posttrain": ours, **trl}
+
+
+def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, Any]], peak: float) -> dict[str, Any]:
+    """Medians and ratios; prints one line per side."""
+    per_step = workload.SHAPES[method].groups
+    flops = {k: step_flops(method, size, rows, k == "shared") for k in ("shared", "dense")}
+    tokens = sum(len(r["prompt"]) + len(a) for r in rows for a in r["answers"])
+    floor_rate = tokens / (flops["shared"] / peak)
+    rate = {name: statistics.median(side.rates) for name, side in live.items()}
+    for name, side in live.items():
+        low, high = min(side.rates), max(side.rates)
+        seconds = statistics.median(s["seconds"] for s in side.steps[1:])
+        print(
+            f"{name:10} {rate[name]:8.0f} tokens/s (of {low:.0f} to {high:.0f})  {seconds:7.3f} s/step  "
+            f"peak {side.steps[-1]['peak'] / 2**20:6.0f} MiB (idle {side.ready['idle'] / 2**20:.0f})"
+        )
+    gap = max(abs(a["loss"] - b["loss"]) for a, b in zip(live["posttrain"].steps, live["default"].steps, strict=True))
+    print(f"largest difference of the losses of the same steps, posttrain against TRL default: {gap:.1e}")
+    print(
+        f"FLOP floor {floor_rate:.0f} tokens/s at {peak / 1e9:.0f} GFLOP/s; ours reaches {rate['posttrain'] / floor_rate:.0%}; "
+        f"dense work is {flops['dense'] / flops['shared']:.2f} times the shared work ({len(rows) // per_step} steps)"
+    )
+    memory = {name: side.steps[-1]["peak"] for name, side in live.items()}
+    return {
+        "default": rate["posttrain"] / rate["default"],
+        "tuned": rate["posttrain"] / rate["tuned"],
+        "limit": floor_rate / rate["tuned"],
+        "memory": min(memory["default"], memory["tuned"]) / memory["posttrain"],
+        "loss_gap": gap,
+        "floor_tokens_per_second": floor_rate,
+        "gemm_gflops": peak / 1e9,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=sorted(FORWARDS), required=True)
+    parser.add_argument("--size", choices=sorted(workload.SIZES), required=True)
+    parser.add_argument("--rounds", type=int, default=10, help="steps of each side, the first one is warm-up")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    if given.rounds < 6:
+        raise SystemExit("--rounds: at least 6 (a warm-up and five measured steps)")
+    rows = workload.rows(given.method, given.rounds, workload.SIZES[given.size].vocab)
+    load, peak = [os.getloadavg()[0]], gemm_peak(given.threads)
+    with tempfile.TemporaryDirectory(prefix="compare-trl-") as name:
+        folder = Path(name)
+        workload.write_model(folder / "model", given.size)
+        workload.write_rows(folder / "rows.jsonl", rows)
+        live = sides(given.method, given.size, given.rounds, given.threads, folder)
+        for _ in range(given.rounds):
+            for side in live.values():
+                side.step()
+            load.append(os.getloadavg()[0])
+        for side in live.values():
+            side.close()
+    print(
+        f"{given.method} {given.size}: {given.rounds - 1} measured rounds, {given.threads} threads, load {load[0]:.1f}-{max(load):.1f}"
+    )
+    result = report(given.method, given.size, live, rows, peak)
+    raw = {
+        "command": f"compare_trl.py --method {given.method} --size {given.size} --rounds {given.rounds}",
+        "threads": given.threads,
+        "load_average": load,
+        "result": result,
+        "sides": {n: {"ready": s.ready, "steps": s.steps} for n, s in live.items()},
+    }
+    out = HERE / "results" / f"trl_{given.method}_{given.size}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(raw, indent=1) + "\n")
+    print(
+        f"{given.method} {given.size} default={result['default']:.2f} tuned={result['tuned']:.2f} "
+        f"limit={result['limit']:.2f} memory={result['memory']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
