@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+FORMATS: dict[str, str] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".parquet": "parquet", ".pq": "parquet", ".txt": "txt", ".text": "txt", ".md": "txt",
+}  # fmt: skip
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 BOM = b"\xef\xbb\xbf"
 
@@ -59,9 +63,7 @@ def kind_of(path: Path) -> str:
     names = [s.lower() for s in path.suffixes]
     if names and names[-1] in OPENERS:
         names.pop()
-    formats = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet",
-               ".txt": "txt", ".text": "txt", ".md": "txt"}  # fmt: skip
-    return formats.get(names[-1], "") if names else ""
+    return FORMATS.get(names[-1], "") if names else ""
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -115,7 +117,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with open_bytes(path) as body:
         number = 0
         try:
-            for number, raw in enumerate(body, 1):  # noqa: B007 (the number is read in the error below)
+            for number, raw in enumerate(body, 1):
                 raw = raw.removeprefix(BOM) if number == 1 else raw
                 yield number, raw.rstrip(b"\r\n")
         except DAMAGED as error:

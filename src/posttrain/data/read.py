@@ -59,6 +59,8 @@ class Read:
         dropped = f", {c.rows - c.kept} set aside" if c.rows > c.kept else ""
         made = f", {c.groups} groups" if c.groups != c.kept else ""
         lines = [f"{self.path}: read as {self.shape}: {c.kept} of {c.rows} rows{made}{dropped}"]
+        kept = dict.fromkeys(name for g in self.groups[:PROBE] for name in g.facts if name != "where")
+        lines += [f"  kept as facts: {', '.join(kept)}"] if kept else []
         lines += [f"  set aside {n} times: {why}" for why, n in c.dropped.most_common()]
         lines += [f"  note {n} times: {why}" for why, n in c.notes.most_common()]
         return "\n".join(lines)

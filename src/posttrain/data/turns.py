@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from posttrain.core.chat import Chat, Message
@@ -24,6 +25,7 @@ SPEAKERS: dict[str, str] = {
     "tool": "tool", "observation": "tool", "function": "tool", "function_response": "tool", "tool_response": "tool",
     "ipython": "tool", "document": "document",
 }  # fmt: skip
+PLAIN = {k: v for k, v in SPEAKERS.items() if k not in ("function_call", "tool_call")}
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
 THINKING_KEYS = ("thinking", "reasoning_content", "reasoning")
@@ -37,7 +39,7 @@ Notes = Counter[str]
 
 def missing(value: Any) -> bool:
     """Is a cell empty: null, or the NaN that tables write for null?"""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def plain(value: Any, what: str, notes: Notes) -> str:
@@ -79,17 +81,26 @@ def parsed(value: Any, what: str) -> Any:
 
 
 def is_turns(value: Any) -> bool:
-    """Does a cell hold messages: a list of objects that name a speaker, or JSON text of one?"""
+    """Does a cell hold messages: a list of objects that name a speaker, or JSON text of one?
+
+    Text must also use known roles and contents, since an answer may be JSON of its own.
+    """
+    written = isinstance(value, str)
     if isinstance(value, str):
-        if value.lstrip()[:1] != "[":
+        if value.lstrip()[:1] != "[" or not any(f'"{k}"' in value for k in ROLE_KEYS):
             return False
         try:
             value = json.loads(value)
         except json.JSONDecodeError:
             return False
-    if not isinstance(value, (list, tuple)) or not value:
+    if not isinstance(value, (list, tuple)) or not value or not all(is_turn(v) for v in value):
         return False
-    return all(isinstance(v, Mapping) and any(k in v for k in ROLE_KEYS) for v in value)
+    return not written or all(_speaks(v) for v in value)
+
+
+def _speaks(turn: Mapping[str, Any]) -> bool:
+    said = next((turn[k] for k in ROLE_KEYS if k in turn), None)
+    return isinstance(said, str) and said.lower() in SPEAKERS and any(k in turn for k in (*CONTENT_KEYS, "tool_calls"))
 
 
 def is_turn(value: Any) -> bool:
@@ -113,6 +124,10 @@ def as_message(raw: Any, what: str, notes: Notes) -> Message:
     """One message of any dialect. What `Message` cannot carry is counted in notes."""
     if not isinstance(raw, Mapping):
         raise ValueError(f'{what} holds {kind(raw)}, an object such as {{"role": "user", "content": "..."}} is needed')
+    if len(raw) == 2:  # the plainest message, by far the most frequent, needs none of the looking around below
+        said, content = (raw.get("role"), raw.get("content")) if "role" in raw else (raw.get("from"), raw.get("value"))
+        if isinstance(content, str) and isinstance(said, str) and said in PLAIN:
+            return Message(PLAIN[said], content)
     said = next((raw[k] for k in ROLE_KEYS if not missing(raw.get(k))), None)
     role = SPEAKERS.get(said.lower()) if isinstance(said, str) else None
     if role is None:
@@ -201,10 +216,10 @@ def as_calls(value: Any, what: str) -> list[Mapping[str, Any]]:
             raise ValueError(f'{what} is not a tool call; expected {{"name": ..., "arguments": {{...}}}}')
         arguments = body.get("arguments", body.get("parameters"))
         if isinstance(arguments, str):
-            try:
+            with suppress(
+                json.JSONDecodeError
+            ):  # a model's own broken call is data too: such text stays as it was written
                 arguments = json.loads(arguments)
-            except json.JSONDecodeError:
-                pass  # a model's own broken call is data too: the text stays as it was written
         made = {"name": body["name"], "arguments": {} if arguments is None else arguments}
         if not missing(call.get("id")):
             made["id"] = call["id"]

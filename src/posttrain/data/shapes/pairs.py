@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from posttrain.core.chat import Chat
@@ -76,7 +77,7 @@ def _continued(prompt: Chat, full: Chat, side: Chat) -> Chat:
     said = [(m.role, m.content) for m in side]
     for start in (full, prompt, prompt[-1:]):
         wanted = [(m.role, m.content) for m in start]
-        if said[: len(wanted)] == wanted or said[1 : 1 + len(wanted)] == wanted and side[0].role == "system":
+        if said[: len(wanted)] == wanted or (side[0].role == "system" and said[1 : 1 + len(wanted)] == wanted):
             return (*prompt[: -len(start)], *side) if start is not full and len(start) < len(prompt) else side
     raise ValueError(
         "chosen or rejected is a whole conversation that does not begin with the prompt column; leave the prompt out of one of them"
@@ -162,14 +163,13 @@ def _count_left(made: Sequence[tuple[Chat, Mapping[str, Any]]], notes: Notes) ->
 
 def _read_group(row: Row, notes: Notes) -> Group:
     """A row of `Group.to_json`."""
-    row = {k: parsed(v, f"column {k!r}") if k != "facts" or v else v for k, v in row.items() if not missing(v)}
+    row = {k: parsed(v, f"column {k!r}") for k, v in row.items() if not missing(v)}
     known = {"prompt", "responses", "preferences", "ranking", "facts", "tools"}
     try:
         made = Group.from_json(row)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"this is no written group ({type(error).__name__}: {error}); see Group.to_json") from None
-    return build({k: v for k, v in row.items() if k not in known}, (), notes, made.prompt, made.responses, preferences=made.preferences,
-                 ranking=made.ranking, facts=dict(made.facts)) if set(row) - known and not made.tools else made  # fmt: skip
+    return replace(made, facts={**made.facts, **{k: v for k, v in row.items() if k not in known}})
 
 
 def _is_group(row: Row) -> bool:
@@ -190,12 +190,22 @@ def _is_list(value: Any) -> bool:
 
 
 SHAPES = (
-    Shape("groups", "prompt, responses[turns] (rows that `posttrain` wrote)", "the group as it was", _is_group, _read_group),
+    Shape(
+        "groups",
+        "prompt, responses[turns] (rows that `posttrain` wrote)",
+        "the group as it was",
+        _is_group,
+        _read_group,
+    ),
     Shape(
         "prompt/chosen[]/rejected[]",
         "prompt, chosen (list), rejected (list)",
         "every chosen answer over every rejected one, as two tiers",
-        lambda row: has(row, "chosen", "rejected") and first(row, PROMPTS) is not None and any(_texts(row[c]) for c in ("chosen", "rejected")),
+        lambda row: (
+            has(row, "chosen", "rejected")
+            and first(row, PROMPTS) is not None
+            and any(_texts(row[c]) for c in ("chosen", "rejected"))
+        ),
         _read_many,
     ),
     Shape(
@@ -209,7 +219,10 @@ SHAPES = (
         "responses with rank or scores",
         "prompt, responses (texts, messages, or objects with text, score, rank), rank (1 is best, equal = tie) or scores",
         "several answers with their ranking (from the scores where no rank is given)",
-        lambda row: first(row, (*PROMPTS, "messages")) is not None and any(_is_list(row.get(c)) and not is_turns(row[c]) for c in LISTS),
+        lambda row: (
+            first(row, (*PROMPTS, "messages")) is not None
+            and any(_is_list(row.get(c)) and not is_turns(row[c]) for c in LISTS)
+        ),
         _read_responses,
     ),
-)  # fmt: skip
+)

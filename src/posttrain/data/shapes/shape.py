@@ -37,7 +37,11 @@ class Shape:
 
 def has(row: Row, *columns: str) -> bool:
     """Are all these columns there and not null?"""
-    return all(not missing(row.get(c)) for c in columns)
+    for column in columns:
+        value = row.get(column)
+        if value is None or missing(value):
+            return False
+    return True
 
 
 def need(row: Row, column: str) -> Any:
@@ -58,7 +62,10 @@ def text(row: Row, column: str, notes: Notes) -> str:
 
 def first(row: Row, columns: Sequence[str]) -> str | None:
     """The first of these columns that the row has with a value."""
-    return next((c for c in columns if has(row, c)), None)
+    for column in columns:
+        if column in row and not missing(row[column]):
+            return column
+    return None
 
 
 def build(
@@ -143,6 +150,7 @@ def as_score(value: Any, what: str) -> Score:
     """A score cell: a number, null (cannot be scored), or an object with value, parts and why."""
     if missing(value):
         return Score(None)
+    value = parsed(value, what)
     if isinstance(value, Mapping):
         inner = value.get("value")
         return Score(None if inner is None else number(inner, what), value.get("parts") or {}, value.get("why") or "")

@@ -162,7 +162,7 @@ SHAPES = (
     Shape(
         "question with two behaviours",
         "question, answer_matching_behavior, answer_not_matching_behavior",
-        "two answers without preference; facts[\"matching\"] is the index of the matching one",
+        'two answers without preference; facts["matching"] is the index of the matching one',
         lambda row: has(row, "question", "answer_matching_behavior", "answer_not_matching_behavior"),
         _read_behaviour,
     ),
@@ -183,11 +183,29 @@ SHAPES = (
     Shape(
         "prompt + reference",
         f"prompt (or question, instruction, ...) and one of {', '.join(REFERENCES)}, reward_model.ground_truth",
-        "a prompt without answer; the reference of any type is facts[\"answer\"]",
+        'a prompt without answer; the reference of any type is facts["answer"]',
         lambda row: first(row, PROMPTS) is not None and _reference(row) is not None,
         _read_reference,
     ),
-    Shape("turns", "turns (a list of user turns)", "a prompt; all turns in facts[\"turns\"]", lambda row: isinstance(row.get("turns"), list), _read_turns),
-    Shape("prompts", "prompt (or question, instruction, query, problem)", "a prompt without answer", lambda row: first(row, PROMPTS) is not None, _read_prompt),
-    Shape("text", "text (or document)", "a plain document", lambda row: first(row, ("text", "document")) is not None, _read_text),
-)  # fmt: skip
+    Shape(
+        "turns",
+        "turns (a list of user turns)",
+        'a prompt; all turns in facts["turns"]',
+        lambda row: isinstance(row.get("turns"), list),
+        _read_turns,
+    ),
+    Shape(
+        "prompts",
+        "prompt (or question, instruction, query, problem)",
+        "a prompt without answer",
+        lambda row: first(row, PROMPTS) is not None,
+        _read_prompt,
+    ),
+    Shape(
+        "text",
+        "text (or document)",
+        "a plain document",
+        lambda row: first(row, ("text", "document")) is not None,
+        _read_text,
+    ),
+)
