@@ -147,6 +147,7 @@ def test_plain_text(tmp_path, body, documents, places):
         ("a.jsonl", b'{"prompt": "q", "completion": "a"}\n{"promt": "q", "completion": "a"}',
          r"a\.jsonl:2: column 'prompt' is not there \(found: promt"),
         ("a.jsonl", b'{"foo": 1, "bar": 2}', r"columns not recognised: foo, bar; accepted: .*prompt/completion.*Map columns"),
+        ("a.jsonl", b'{"promt": "q", "completion": "a"}', r"columns not recognised: promt, completion; .*'promt' looks like 'prompt'"),
         ("a.jsonl", b"\n \n", r"no rows; the data are empty"),
         ("a.jsonl", b"", r"no rows; the data are empty"),
         ("a.json", b"[]", r"no rows; the data are empty"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,7 @@ def test_question_answer_is_also_the_reference_and_other_columns_are_facts(rows)
         ({"prompt": "2+2?", "answer": 4}, 4),
         ({"prompt": [{"role": U, "content": "2+2?"}], "ground_truth": ["4", "four"]}, ["4", "four"]),
         ({"problem": "2+2?", "answer": "4"}, "4"),
+        ({"instruction": "2+2?", "target": 4.0}, 4.0),
         ({"prompt": "2+2?", "reward_model": {"style": "rule", "ground_truth": "4"}, "data_source": "x"}, "4"),
     ],
 )
@@ -72,6 +74,16 @@ def test_prompt_with_any_reference(rows, row, reference):
     got = rows(row)
     assert got.shape == "prompt + reference"
     assert got.groups[0].responses == () and got.groups[0].facts["answer"] == reference
+
+
+def test_messages_without_an_answer_are_prompts_with_their_reference(rows):
+    got = rows({"messages": [{"role": U, "content": "2+2?"}], "ground_truth": "4"})
+    assert got.groups[0].responses == () and got.groups[0].facts["answer"] == "4"
+
+
+def test_chosen_texts_that_are_json_lists_stay_texts(rows):
+    got = rows({"prompt": "List two.", "chosen": '["a", "b"]', "rejected": '["c"]'})
+    assert got.shape == "prompt/chosen/rejected" and got.groups[0].responses[0].text == '["a", "b"]'
 
 
 def test_messages_split_before_the_first_answer(rows):
@@ -290,7 +302,10 @@ def test_an_answer_that_is_json_stays_text(rows):
         ({"prompt": "q", "completion": ["a", {"b": 1}]}, r"column 'completion' holds a list, text is needed"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "p": 1.5}, r"column 'p' is 1.5; the probability"),
         ({"prompt": "q", "responses": ["a", "b"], "scores": [1]}, r"'scores' has 1 values for 2 responses"),
-        ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: x"}, r"different prompts \(they part at turn 1\)"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: x"},
+         r"different prompts \(they part at turn 1\)"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: a"}, r"rejected is a conversation without an assistant turn"),
+        ({"prompt": "q", "completion": [{"role": U, "content": "x"}]}, r"holds messages without an assistant turn"),
         ({"prompt": "q", "completion": "a", "tools": "[{"}, r"column 'tools' starts like JSON but is not"),
         ({"prompt": "q", "completion": "a", "weight": -1}, r"column 'weight' is -1.0"),
         ({"system": "a", "messages": [{"role": S, "content": "b"}, {"role": U, "content": "c"}]}, r"own system turn differ"),
@@ -308,3 +323,8 @@ def test_registry_is_named_once_and_prints_as_a_table():
     assert len(table) == len(shapes.SHAPES) + 2 and all(line.count("|") == 4 for line in table)
     with pytest.raises(ValueError, match="did you mean 'prompt/completion'"):
         shapes.named("prompt/completions")
+
+
+def test_the_table_in_the_docs_is_the_registry():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert page.split("<!-- shapes -->\n")[1].split("\n<!-- end -->")[0] == shapes.table()

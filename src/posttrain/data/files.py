@@ -160,24 +160,26 @@ def json_file(path: Path, shown: str) -> Iterator[Found | Bad]:
     if text[end:].strip():
         yield from jsonl(path, shown)
         return
-    lists = (
-        [k for k, v in value.items() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)]
-        if isinstance(value, dict)
-        else []
-    )
-    if (
-        isinstance(value, dict)
-        and not any(k in value for k in ("messages", "conversations", "responses"))
-        and len(lists) == 1
-    ):
-        for n, row in enumerate(value[lists[0]], 1):
-            yield Found(row, f"{shown}: {lists[0]}[{n - 1}]")
+    held = _held(value)
+    if held is not None:
+        for n, row in enumerate(value[held]):
+            yield Found(row, f"{shown}: {held}[{n}]")
     elif isinstance(value, dict):
         yield Found(value, f"{shown}:1")
     else:
         raise ValueError(
             f'{shown}: expected a list of objects, found {type(value).__name__}; write [{{"column": value}}, ...]'
         )
+
+
+def _held(value: Any) -> str | None:
+    """Under which key an object holds the rows: its only key, or one of the usual names."""
+    if not isinstance(value, dict):
+        return None
+    usual = ("data", "rows", "examples", "items", "records", "train")
+    names = [k for k in value if k in usual or len(value) == 1]
+    lists = [k for k in names if isinstance(value[k], list) and all(isinstance(v, dict) for v in value[k])]
+    return lists[0] if len(lists) == 1 and lists[0] not in ("messages", "conversations") else None
 
 
 def _is_row(text: str) -> bool:

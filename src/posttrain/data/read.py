@@ -6,6 +6,7 @@ reason when asked. Leaves out tokenising, length limits and filters: those are r
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -176,7 +177,7 @@ class _Maker:
             raise ValueError(
                 f"{self.path}: columns not recognised: {', '.join(map(str, found_columns)) or 'none'}; accepted: "
                 + "; ".join(f"{s.name}" for s in shapes.SHAPES)
-                + ". Map columns (columns={'prompt': ..., 'completion': ...}) or give a template"
+                + f". {_nearest(found_columns)}Map columns (columns={{'prompt': ..., 'completion': ...}}) or give a template"
             )
         return probe
 
@@ -194,6 +195,15 @@ class _Maker:
         for g in several:
             g.facts.setdefault("where", found.where)  # type: ignore[attr-defined]
         return several
+
+
+def _nearest(found: list[str]) -> str:
+    """Which columns look like a slip of a known name."""
+    known = ("prompt", "completion", "response", "question", "answer", "instruction", "output", "messages", "conversations", "chosen",
+             "rejected", "responses", "text")  # fmt: skip
+    near = [(c, difflib.get_close_matches(str(c).lower(), known, n=1, cutoff=0.8)) for c in found if c not in known]
+    hints = [f"{c!r} looks like {match[0]!r}" for c, match in near if match]
+    return f"{', '.join(hints)}. " if hints else ""
 
 
 def _asked(made: Group, text: str) -> Group:

@@ -42,5 +42,5 @@ def recognise(rows: Sequence[Row]) -> Shape | None:
 def table() -> str:
     """The registry as a Markdown table for the docs."""
     lines = ["| shape | columns | becomes |", "|---|---|---|"]
-    lines += [f"| {s.name} | {s.needs} | {s.gives} |".replace("\\n", "\\\\n") for s in SHAPES]
+    lines += [f"| {s.name} | {s.needs} | {s.gives} |" for s in SHAPES]
     return "\n".join(lines)

@@ -1,14 +1,18 @@
-"""The prompt of a row in its many columns: prompt, question, query, problem, or instruction with input, context and history."""
+"""The prompt of a row in its many columns (prompt, question, instruction with input, context, history), and its reference answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from posttrain.core.chat import Chat, Message, assistant, user
 from posttrain.data.shapes.shape import Row, as_prompt, first, has, text
 from posttrain.data.turns import TRANSCRIPT, Notes, kind, parsed, plain, transcript
 
 PROMPTS = ("prompt", "question", "instruction", "query", "problem")
+REFERENCES = (
+    "answer", "reference_answer", "reference", "references", "ground_truth", "gold", "gold_answer", "solution", "target", "expected",
+)  # fmt: skip
 EXTRAS = ("input", "context")
 
 
@@ -60,3 +64,15 @@ def _after_history(row: Row, chat: Chat, notes: Notes) -> Chat:
             assistant(plain(turn[1], f"history[{n}][1]", notes)),
         ]
     return (*before, *chat)
+
+
+def reference(row: Row) -> tuple[str, Any] | None:
+    """(column, reference answer) of a row; verl's reward_model object counts by its ground_truth."""
+    column = first(row, REFERENCES)
+    if column is not None:
+        return column, row[column]
+    held = row.get("reward_model")
+    held = parsed(held, "column 'reward_model'") if isinstance(held, str) else held
+    if isinstance(held, Mapping) and held.get("ground_truth") is not None:
+        return "reward_model", held["ground_truth"]
+    return None

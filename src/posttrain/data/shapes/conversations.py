@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from posttrain.core.chat import Chat
 from posttrain.core.group import Group, Response
+from posttrain.data.shapes.ask import reference
 from posttrain.data.shapes.shape import (
     SCORES,
     Row,
@@ -85,8 +86,11 @@ def _read_messages(row: Row, notes: Notes) -> Group:
     prompt, turns = open_turns(chat, notes)
     score = first(row, SCORES) if turns else None
     scored = None if score is None else as_score(row[score], f"column {score!r}")
-    responses = [Response(turns=turns, score=scored)] if turns else []
-    return build(row, {column, score or column}, notes, prompt, responses)
+    if not turns:
+        found = reference(row)
+        used = {column} if found is None or found[0] == "reward_model" else {column, found[0]}
+        return build(row, used, notes, prompt, (), facts={} if found is None else {"answer": found[1]})
+    return build(row, {column, score or column}, notes, prompt, [Response(turns=turns, score=scored)])
 
 
 def _read_labelled(row: Row, notes: Notes) -> Group:

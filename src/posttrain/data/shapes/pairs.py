@@ -33,10 +33,10 @@ ITEM_SCORE = ("score", "overall_score", "reward", "rating")
 
 
 def _texts(value: Any) -> list[Any] | None:
-    """A cell that lists several answers, else None: a list of texts or of conversations, not a single conversation."""
-    value = (
-        parsed(value, "a column of answers") if isinstance(value, str) and value.lstrip()[:2] in ('["', "[[") else value
-    )
+    """A cell that lists several answers, else None: a list of texts or of conversations, not a single conversation.
+
+    JSON text is not taken apart here, since an answer may be a JSON list itself.
+    """
     if not isinstance(value, (list, tuple)) or is_turns(value):
         return None
     return list(value) if value and all(isinstance(v, str) or is_turns(v) for v in value) else None

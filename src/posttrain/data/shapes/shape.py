@@ -119,7 +119,10 @@ def as_prompt(row: Row, column: str, notes: Notes) -> Chat:
 def as_answer(value: Any, what: str, notes: Notes) -> Chat:
     """An answer, text or messages, as turns."""
     if is_turn(value) or is_turns(value):
-        return as_turns(value, what, notes)
+        turns = as_turns(value, what, notes)
+        if not any(m.role == "assistant" for m in turns):
+            raise ValueError(f"{what} holds messages without an assistant turn; an answer needs one")
+        return turns
     return (assistant(plain(value, what, notes)),)
 
 
@@ -177,6 +180,9 @@ def fork(a: Chat, b: Chat) -> tuple[Chat, Chat, Chat]:
     The prompt is the common prefix, short enough to leave each side an answer. Where the conversations part at a turn that is not
     the assistant's, the fork moves back to the last shared assistant turn, which stays as untrained context (weight 0) on both sides.
     """
+    for chat, side in ((a, "chosen"), (b, "rejected")):
+        if not any(m.role == "assistant" for m in chat):
+            raise ValueError(f"{side} is a conversation without an assistant turn; there is no answer to compare")
     limit = min(len(a), len(b)) - 1
     at = 0
     while at < limit and same(a[at], b[at]):

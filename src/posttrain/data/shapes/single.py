@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from posttrain.core.chat import Message, assistant, user
 from posttrain.core.group import Group, Response
-from posttrain.data.shapes.ask import PROMPTS, asked
+from posttrain.data.shapes.ask import PROMPTS, REFERENCES, asked, reference
 from posttrain.data.shapes.shape import (
     SCORES,
     Row,
@@ -29,9 +28,6 @@ from posttrain.data.turns import Notes, kind, parsed, plain
 
 COMPLETIONS = ("completion", "response", "output")
 LABELS = ("label", "kto_tag")
-REFERENCES = (
-    "answer", "reference_answer", "reference", "references", "ground_truth", "gold", "gold_answer", "solution", "target", "expected",
-)  # fmt: skip
 PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "output"), ("question", "answer"), ("question", "response"),
     ("problem", "solution"), ("query", "response"), ("query", "answer"), ("input", "output"),
@@ -76,21 +72,9 @@ def _read_labelled(row: Row, notes: Notes) -> Group:
     return _answered(row, notes, ask, say, labels=True)
 
 
-def _reference(row: Row) -> tuple[str, Any] | None:
-    """(column, reference answer) of a row; verl's reward_model object counts by its ground_truth."""
-    column = first(row, REFERENCES)
-    if column is not None:
-        return column, row[column]
-    held = row.get("reward_model")
-    held = parsed(held, "column 'reward_model'") if isinstance(held, str) else held
-    if isinstance(held, Mapping) and held.get("ground_truth") is not None:
-        return "reward_model", held["ground_truth"]
-    return None
-
-
 def _read_reference(row: Row, notes: Notes) -> Group:
     prompt, used = asked(row, notes)
-    found = _reference(row)
+    found = reference(row)
     if found is None:
         raise ValueError(f"no reference answer; one of these columns is needed: {', '.join(REFERENCES)}")
     column, value = found
@@ -184,7 +168,7 @@ SHAPES = (
         "prompt + reference",
         f"prompt (or question, instruction, ...) and one of {', '.join(REFERENCES)}, reward_model.ground_truth",
         'a prompt without answer; the reference of any type is facts["answer"]',
-        lambda row: first(row, PROMPTS) is not None and _reference(row) is not None,
+        lambda row: first(row, PROMPTS) is not None and reference(row) is not None,
         _read_reference,
     ),
     Shape(
