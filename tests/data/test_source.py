@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -155,3 +159,11 @@ def test_sanity_finds_each_planted_fault_and_nothing_in_clean_data():
     ]
     tie = group("q3", "a", "a", preferences=(Preference(0, 1, p=0.5),))
     assert sanity([*clean, tie]).identical == []
+
+
+def test_reading_and_sources_do_not_load_torch():
+    code = (
+        "import sys, posttrain.data.source, posttrain.data.read, posttrain.data.write; sys.exit('torch' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

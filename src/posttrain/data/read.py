@@ -25,7 +25,7 @@ from posttrain.data.files import Bad, Found
 from posttrain.data.shapes.shape import Shape
 from posttrain.data.tables import rows as rows_of
 from posttrain.data.template import Template, map_columns
-from posttrain.data.turns import Notes
+from posttrain.data.turns import Notes, kind
 
 PROBE = 20
 """Rows looked at to recognise a shape."""
@@ -173,11 +173,16 @@ class _Maker:
             filled = [{**row, **dict.fromkeys(self.templates, "text")} for row in mapped]
             self.shape = shapes.recognise(filled)
         if self.shape is None:
-            found_columns = list(dict.fromkeys(c for row in mapped for c in row))
+            found_columns: dict[str, str] = {}
+            for row in mapped:
+                for column, value in row.items():
+                    if found_columns.get(column, "null") == "null":
+                        found_columns[column] = kind(value)
+            listed = ", ".join(f"{c} ({k})" for c, k in found_columns.items()) or "none"
             raise ValueError(
-                f"{self.path}: columns not recognised: {', '.join(map(str, found_columns)) or 'none'}; accepted: "
+                f"{self.path}: columns not recognised: {listed}; accepted: "
                 + "; ".join(f"{s.name}" for s in shapes.SHAPES)
-                + f". {_nearest(found_columns)}Map columns (columns={{'prompt': ..., 'completion': ...}}) or give a template"
+                + f". {_nearest(list(found_columns))}Map columns (columns={{'prompt': ..., 'completion': ...}}) or give a template"
             )
         return probe
 

@@ -49,7 +49,7 @@ def plain(value: Any, what: str, notes: Notes) -> str:
     if missing(value):
         raise ValueError(f'{what} is null; write the text, or "" where an empty text is meant')
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        notes[f"{what}: a number was read as text"] += 1
+        notes[re.sub(r"\[\d+\]", "[]", what) + ": a number was read as text"] += 1
         return str(value)
     raise ValueError(f"{what} holds {kind(value)}, text is needed; convert it or map another column")
 

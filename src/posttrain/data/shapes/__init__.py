@@ -30,7 +30,7 @@ def recognise(rows: Sequence[Row]) -> Shape | None:
     sample: dict[str, object] = {}
     for row in rows:
         for column, value in row.items():
-            if missing(sample.get(column)):
+            if missing(sample.get(column)) or sample[column] in ("", [], {}):
                 sample[column] = value
             elif column in ("label", "kto_tag") and single.label_of(value) is not None:
                 sample[column] = (
