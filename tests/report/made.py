@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from posttrain.stats import t_interval
+from posttrain.stats import t_interval, wilson
 
 QUESTIONS = (
     (
@@ -157,6 +157,23 @@ def run_directory(path: Path, steps: int = 600) -> Path:
     (path / "manifest.json").write_text(json.dumps(manifest()))
     (path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in metrics(steps)))
     (path / "samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in samples()))
+    findings = [
+        {
+            "id": "D4",
+            "severity": "warning",
+            "message": "61 prompts appear twice",
+            "fix": "Set data.dedup: exact.",
+            "row": "q012",
+        },
+        {
+            "id": "T1",
+            "severity": "info",
+            "message": "The template marks assistant turns.",
+            "fix": "Nothing to do.",
+            "row": None,
+        },
+    ]
+    (path / "check.json").write_text(json.dumps(findings))
     return path
 
 
@@ -190,7 +207,7 @@ def summary() -> dict[str, Any]:
             "name": "reward model",
             "method": "Bradley-Terry",
             "seconds": 64.0,
-            "rm_accuracy": [{"gap": g, "accuracy": t_interval((rng.random(200) < p).astype(float))} for g, p in gaps],
+            "rm_accuracy": [{"gap": g, "accuracy": wilson(int((rng.random(200) < p).sum()), 200)} for g, p in gaps],
         },
     )
     tasks = ("recall", "sum", "polite", "truth", "summary", "code")

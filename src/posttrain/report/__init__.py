@@ -2,5 +2,6 @@
 
 from posttrain.report.pipeline import write_pipeline_report
 from posttrain.report.run import write_report
+from posttrain.report.terminal import findings_table, stages_table
 
-__all__ = ["write_pipeline_report", "write_report"]
+__all__ = ["findings_table", "stages_table", "write_pipeline_report", "write_report"]

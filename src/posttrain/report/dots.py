@@ -10,7 +10,7 @@ from posttrain.report.axes import COLOURS, TEXT, Scale, cut, label, line, node, 
 from posttrain.report.plot import legend
 from posttrain.stats import Interval
 
-WIDTH, ROW = 560.0, 30.0
+WIDTH, ROW = 460.0, 30.0
 
 
 def _rows(names: Sequence[str], scale_ends: tuple[float, float], width: float, right: float) -> tuple[Scale, int]:

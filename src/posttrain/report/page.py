@@ -111,7 +111,7 @@ def table(
         named,
         node("thead", node("tr", titles)),
         node("tbody", *lines),
-        class_="wide" if len(head) > 4 else None,
+        class_="wide" if len(head) > 3 else None,
     )
     return node("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption or head[0])
 

@@ -160,7 +160,8 @@ def _task_table(tasks: Mapping[str, Mapping[str, Any]], names: Sequence[str]) ->
             row.append(Cell(cell.text, sub=(cell.sub + change).strip(), class_="n best" if best else cell.class_))
         rows.append(row)
     told = "Mean gold a task with its 95% interval; the signed number is the change from the first stage; the highest is bold."
-    return card("", table(["task", *names], rows, told, numeric=range(1, len(names) + 1)))
+    note = node("p", told, class_="muted small")
+    return card("", note, table(["task", *names], rows, numeric=range(1, len(names) + 1)))
 
 
 def _plots(stages: Sequence[Mapping[str, Any]]) -> str:
@@ -182,7 +183,7 @@ def _accuracy_plots(stages: Sequence[Mapping[str, Any]]) -> str:
     boxes = [
         figure(
             f"{name}: accuracy by size of the gold gap",
-            dot_plot(rows, f"{name}, accuracy by gap", "share ordered as gold", 0.5, 460.0, one_colour=True),
+            dot_plot(rows, f"{name}, accuracy by gap", "share ordered as gold", 0.5, one_colour=True),
         )
         for name, rows in accuracies(stages).items()
     ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from posttrain.report.axes import COLOURS, Frame, Scale, label, line, node, number, spread, svg
+from posttrain.report.axes import COLOURS, TEXT, Frame, Scale, label, line, node, number, spread, svg
 from posttrain.stats import Bin, Interval
 
 WIDTH, HEIGHT = 420.0, 230.0
@@ -41,9 +41,13 @@ def smooth(values: Sequence[float], weight: float) -> list[float]:
     return out
 
 
-def _weight(points: int) -> float:
-    """Smoothing that grows with the number of points: none below 16, 0.9 for long curves."""
-    return 0.0 if points < 16 else min(0.9, 1 - 8 / points)
+def _weight(values: Sequence[float]) -> float:
+    """Smoothing that grows with the number of points: none below 16 or for a curve without noise, 0.9 for long ones."""
+    n, extent = len(values), max(values) - min(values)
+    bends = sorted(abs(b - (a + c) / 2) for a, b, c in zip(values, values[1:], values[2:]))
+    if n < 16 or bends[n // 2] <= 0.003 * extent:
+        return 0.0
+    return min(0.9, 1 - 8 / n)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
@@ -66,8 +70,9 @@ def _curve(points: list[tuple[float, float]], frame: Frame, colour: int) -> list
         x, y = points[0]
         return [node("circle", cx=frame.x(x), cy=frame.y(y), r=3.5, class_=f"fill c{colour}")]
     thin = _thin(points)
-    weight = _weight(len(points))
-    means = smooth([y for _, y in points], weight)
+    values = [y for _, y in points]
+    weight = _weight(values)
+    means = smooth(values, weight)
     step = math.ceil(len(points) / DRAWN)
     picked = sorted({*range(0, len(points), step), len(points) - 1})
     bold = _path([(frame.x(points[i][0]), frame.y(means[i])) for i in picked])
@@ -185,19 +190,11 @@ def histogram(sets: Sequence[tuple[str, Sequence[float]]], title: str, x_label: 
         for i, s in enumerate(share):
             if s == 0:
                 continue
-            a, b = frame.x(low + i * width), frame.x(low + (i + 1) * width)
+            wide = (frame.x(low + width) - frame.x(low)) / len(kept)  # sets stand side by side inside a bin
+            a = frame.x(low + i * width) + c * wide
             told = f"{name}: {s:.1%} in {number(low + i * width)} to {number(low + (i + 1) * width)}"
-            body.append(
-                node(
-                    "rect",
-                    node("title", escape(told)),
-                    x=a + 0.6,
-                    y=frame.y(s),
-                    width=max(0.5, b - a - 1.2),
-                    height=frame.y.start - frame.y(s),
-                    class_=f"bar c{c % COLOURS}",
-                )
-            )
+            bar = {"x": a + 0.4, "y": frame.y(s), "width": max(0.5, wide - 0.8), "height": frame.y.start - frame.y(s)}
+            body.append(node("rect", node("title", escape(told)), **bar, class_=f"bar c{c % COLOURS}"))
     if many:
         body += legend([k[0] for k in kept], 50, 14, "fill")
     return svg(WIDTH, HEIGHT, title, body)
@@ -223,18 +220,42 @@ def scatter(points: Sequence[tuple[str, float, Interval]], title: str, x_label: 
     if not points:
         return node("p", escape(f"{title}: nothing to draw."), class_="empty")
     ends = [v for _, _, i in points for v in ((i.low, i.high) if i.known else (i.estimate,))]
-    x_low, x_high = spread([x for _, x, _ in points], 0.14)
-    if min(x for _, x, _ in points) >= 0:
-        x_low = max(x_low, -0.06 * x_high)
-    frame = Frame(Scale(x_low, x_high, 50, WIDTH - 16), Scale(*spread(ends), HEIGHT - 34, 30))
+    x_low, x_high = spread([x for _, x, _ in points], 0.1)
+    wide = 460.0
+    frame = Frame(Scale(x_low, x_high, 50, wide - 30), Scale(*spread(ends), HEIGHT - 34, 30))
     body = frame.grid(x_label=x_label, y_label=y_label)
+    taken = [(frame.x(x) - 6, frame.y(i.estimate) - 6, frame.x(x) + 6, frame.y(i.estimate) + 6) for _, x, i in points]
     for c, (name, x, i) in enumerate(points):
         px, py = frame.x(x), frame.y(i.estimate)
         marks = [node("title", escape(f"{name}: {x_label} {number(x)}, {y_label} {i}"))]
         if i.known:
             marks.append(line(px, frame.y(i.low), px, frame.y(i.high), f"whisker c{c % COLOURS}"))
         marks.append(node("circle", cx=px, cy=py, r=4.5, class_=f"fill c{c % COLOURS}"))
-        right = px > WIDTH - 80
-        marks.append(label(name, px - 9 if right else px + 9, py + 4, "end" if right else "start", "t strong"))
+        tx, ty, anchor = _place(px, py, TEXT * 1.1 * len(name), wide, taken)
+        marks.append(label(name, tx, ty, anchor, "t strong"))
         body.append(node("g", *marks, class_="mark"))
-    return svg(WIDTH, HEIGHT, title, body)
+    return svg(wide, HEIGHT, title, body)
+
+
+def _place(
+    x: float, y: float, length: float, width: float, taken: list[tuple[float, float, float, float]]
+) -> tuple[float, float, str]:
+    """Where a name beside a point hides least: right, left, above, below. Remembers the box it takes."""
+    best: tuple[float, tuple[float, float, str], tuple[float, float, float, float]] | None = None
+    for tx, ty, anchor, left in (
+        (x + 9, y + 4, "start", x + 9),
+        (x - 9, y + 4, "end", x - 9 - length),
+        (x, y - 14, "middle", x - length / 2),
+        (x, y + 22, "middle", x - length / 2),
+    ):
+        box = (left, ty - 10, left + length, ty + 3)
+        hidden = sum(
+            max(0.0, min(box[2], t[2]) - max(box[0], t[0])) * max(0.0, min(box[3], t[3]) - max(box[1], t[1]))
+            for t in taken
+        )
+        hidden += 1e6 * (box[0] < 0 or box[2] > width)
+        if best is None or hidden < best[0] - 1e-9:
+            best = (hidden, (tx, ty, anchor), box)
+    assert best is not None
+    taken.append(best[2])
+    return best[1]

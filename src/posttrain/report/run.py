@@ -51,6 +51,8 @@ SHOWN = {
     "token_counts",
     "device",
     "findings",
+    "status",
+    "finished",
 }
 LAST = ("lr", "learning_rate", "grad_norm", "tokens", "time", "seconds", "tokens_per_second", "memory")
 
@@ -64,6 +66,7 @@ class Record:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[Mapping[str, Any]] = ()
 
 
 def read_run(run_dir: str | Path) -> Record:
@@ -87,6 +90,7 @@ def read_run(run_dir: str | Path) -> Record:
         held,
         read_lines(metrics) if metrics.is_file() else (),
         read_lines(samples) if samples.is_file() else (),
+        _check(path / "check.json"),
     )
 
 
@@ -129,7 +133,7 @@ def _curves(record: Record) -> str:
     if not record.metrics:
         return node("p", "This run wrote no metrics.jsonl.", class_="empty")
     boxes = [
-        figure(_title(key), line_chart(group, _title(key), log_y="loss" not in key and key not in LAST and "kl" in key))
+        figure(_title(key), line_chart(group, _title(key), log_y="loss" in key))
         for key, group in charts(series_of(record.metrics))
     ]
     steps = len(record.metrics)
@@ -190,19 +194,22 @@ def _data(record: Record) -> str:
     rest = {k: v for k, v in data.items() if k not in ("rows", "kept", "dropped", "truncated")}
     truncated = data.get("truncated", 0)
     cutting = plain(truncated) if isinstance(truncated, Mapping) else f"{truncated:,}"
-    told = {
-        "rows read": f"{rows:,}",
-        "kept": f"{kept:,}",
-        "dropped": f"{sum(dropped.values()):,}",
-        "truncated": cutting,
-        **rest,
-    }
-    head = "Nothing was dropped." if kept == rows else f"{rows - kept:,} of {rows:,} rows were dropped."
-    head += " Nothing was truncated." if not truncated else f" Truncated: {cutting}."
-    drawing = part_bar(parts, "Rows kept and dropped")
-    return card("", node("p", escape(head)), drawing, node("ul", marks, class_="key"), class_="card stack") + card(
-        "Counts", facts(told)
+    gone = sum(int(v) for v in dropped.values())
+    head = tiles(
+        [
+            ("Rows read", f"{rows:,}", ""),
+            ("Kept", f"{kept:,}", f"{kept / rows:.1%}" if rows else ""),
+            (
+                "Dropped",
+                f"{rows - kept:,}",
+                f"{gone:,} with a reason" if lost else "each with a reason" if gone else "nothing dropped",
+            ),
+            ("Truncated", cutting, "" if truncated else "nothing truncated"),
+        ]
     )
+    drawing = part_bar(parts, "Rows kept and dropped")
+    out = head + card("", drawing, node("ul", marks, class_="key"), class_="card stack")
+    return out + (card("About the data", facts(rest)) if rest else "")
 
 
 def _files(items: Any, title: str) -> str:
@@ -273,14 +280,50 @@ def _machine(record: Record) -> str:
     return out
 
 
-def _length_plot(samples: Sequence[Mapping[str, Any]]) -> str:
-    """Lengths of the sampled answers in words, before and after; empty where there are too few to draw."""
-    sets = [
-        (n, [float(len(str(r[n]).split())) for r in samples if isinstance(r.get(n), str)]) for n in ("before", "after")
+def _sample_plots(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Distributions of scores and of lengths in words, before and after; a plot with fewer than five answers a side is left out."""
+    names = ("before", "after")
+    scores = [
+        (n, [float(r[f"score_{n}"]) for r in samples if isinstance(r.get(f"score_{n}"), (int, float))]) for n in names
     ]
-    if min(len(v) for _, v in sets) < 5:
-        return ""
-    return node("div", figure("Length of answers", histogram(sets, "Length of answers", "words")), class_="grid stack")
+    lengths = [(n, [float(len(r[n].split())) for r in samples if isinstance(r.get(n), str)]) for n in names]
+    boxes = [
+        figure(title, histogram(sets, title, x_label))
+        for title, sets, x_label in (("Scores", scores, "score"), ("Length of answers", lengths, "words"))
+        if min(len(values) for _, values in sets) >= 5
+    ]
+    return node("div", *boxes, class_="grid stack") if boxes else ""
+
+
+def _check(path: Path) -> list[Mapping[str, Any]]:
+    """The preflight's findings, worst first; check.json holds a list of them, or an object with `findings`."""
+    if not path.is_file():
+        return []
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    rows = held.get("findings", []) if isinstance(held, Mapping) else held
+    order = ("error", "warning", "info")
+    found = [f for f in rows if isinstance(f, Mapping)]
+    return sorted(found, key=lambda f: order.index(f["severity"]) if f.get("severity") in order else len(order))
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for f in findings:
+        severity = str(f.get("severity", ""))
+        chip = node("span", escape(severity), class_="chip down" if severity in ("error", "warning") else "chip")
+        where = f"row {f['row']}" if f.get("row") is not None else ""
+        rows.append(
+            [
+                str(f.get("id", "")),
+                Cell(markup=chip),
+                Cell(str(f.get("message", "")), sub=where),
+                str(f.get("fix") or ""),
+            ]
+        )
+    return card("", table(["id", "severity", "finding", "fix"], rows, "What the preflight saw before training"))
 
 
 def _notes(record: Record) -> str:
@@ -296,7 +339,7 @@ def run_page(record: Record) -> str:
     counts = counts if isinstance(counts, Mapping) and counts.get("before") and counts.get("after") else None
     sections = [
         Section("curves", "Curves", _curves(record)),
-        Section("samples", "Samples before and after", _length_plot(record.samples) + samples_markup(record.samples)),
+        Section("samples", "Samples before and after", _sample_plots(record.samples) + samples_markup(record.samples)),
         Section("data", "Data: kept, dropped, truncated", _data(record)),
         Section(
             "tokens",
@@ -308,6 +351,8 @@ def run_page(record: Record) -> str:
         Section("lineage", "Lineage", _lineage(record)),
         Section("machine", "Seeds, versions, recipe", _machine(record)),
     ]
+    if record.findings:
+        sections.insert(3, Section("preflight", "Preflight", _findings(record.findings)))
     said = [str(m[k]) for k in ("method", "created") if m.get(k)]
     title = str(m.get("name") or record.path.name)
     intro = node("div", _headline(record), _notes(record), class_="intro")

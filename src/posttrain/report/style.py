@@ -18,7 +18,7 @@ body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
 font-variant-numeric:tabular-nums}
 header,main,footer{max-width:1200px;margin:0 auto;padding:0 24px}
-header{padding-top:30px}
+header{padding-top:30px}main{padding-top:20px}
 h1{font-size:1.65rem;line-height:1.2;margin:0 0 4px;letter-spacing:-.015em;overflow-wrap:anywhere}
 h2{font-size:1.12rem;margin:38px 0 12px;letter-spacing:-.01em}
 h3{font-size:.92rem;margin:0 0 8px;font-weight:600}
@@ -37,12 +37,12 @@ outline:2px solid var(--c0);outline-offset:2px}
 letter-spacing:-.015em;overflow-wrap:anywhere}
 .tile dd small{display:block;color:var(--muted);font-size:.78rem;font-weight:400;letter-spacing:0}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:14px}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:14px}
+.pair{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:14px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px;min-width:0;margin:0}
 .card+.card.stack,.stack{margin-bottom:14px}
 .banner{background:var(--warnbg);color:var(--warnink);border-radius:10px;padding:11px 15px;margin:0 0 18px}
 .banner p:last-child{margin:0}.warn{color:var(--bad)}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto}.scroll+p,.pair+p,.grid+p{margin:10px 0 0}
 table{border-collapse:collapse;width:100%;font-size:.89rem}
 caption{text-align:left;color:var(--muted);font-size:.84rem;padding-bottom:6px}
 th,td{padding:7px 12px 7px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
@@ -51,7 +51,7 @@ thead th{color:var(--muted);font-weight:500;font-size:.8rem;white-space:nowrap}
 tbody th{font-weight:600}
 .n{text-align:right;white-space:nowrap}.nowrap{white-space:nowrap}td .sub,th .sub{display:block;color:var(--muted);
 font-size:.8rem;font-weight:400}
-td:last-child,th:last-child{padding-right:0}
+.n+td:not(.n),.n+th:not(.n){padding-left:18px}td:last-child,th:last-child{padding-right:0}
 code,pre,.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.85em}
 .hash{color:var(--faint);overflow-wrap:anywhere;font-size:.76rem}.hash b{color:var(--ink);font-weight:600}
 pre{margin:0;overflow-x:auto;line-height:1.5;tab-size:2}
@@ -62,7 +62,7 @@ font-size:.78rem;color:var(--muted);white-space:nowrap}
 .chips{display:flex;flex-wrap:wrap;gap:6px;margin:0 0 8px;padding:0;list-style:none}
 .sample{margin-bottom:14px}
 .prompt{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 12px;font-weight:550}
-.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:12px}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:12px}
 .side{background:var(--soft);border-radius:8px;padding:10px 13px;min-width:0}
 .side h4{margin:0 0 5px;font-size:.79rem;font-weight:500;color:var(--muted);display:flex;
 justify-content:space-between;gap:8px}
@@ -99,7 +99,8 @@ opacity:.28}
 h1{font-size:1.35rem}
 .tiles{grid-template-columns:1fr 1fr;gap:9px}.tile{padding:10px 12px}.tile dd{font-size:1.14rem}
 .flow{grid-template-columns:1fr}.flow .arrow{transform:rotate(90deg)}
-.card{padding:12px 13px}.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:6px}.wide{min-width:620px}}
+.card{padding:12px 13px}.facts{grid-template-columns:minmax(5.5rem,max-content) 1fr}tbody th{position:sticky;left:0;background:var(--card)}
+.t{font-size:12.5px}.tick,.name,.value{font-size:12px}.t.mono{font-size:12.5px}.wide{min-width:620px}}
 @media print{nav{display:none}body{background:#fff}.card,.tile{break-inside:avoid}}
 """ + "".join(
     f".curve.c{i},.raw.c{i},.whisker.c{i},.joint.c{i}{{stroke:var(--c{i})}}"

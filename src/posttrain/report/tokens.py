@@ -77,7 +77,10 @@ def tokens_markup(before: Mapping[str, int], after: Mapping[str, int]) -> str:
         ("Said more often", [t for t in s.tokens if t.after > t.before][:TOP]),
         ("Said less often", [t for t in s.tokens if t.after < t.before][:TOP]),
     ):
-        rows = [(visible(t.token), 1000 * t.before, 1000 * t.after) for t in chosen]
+        rows = [
+            (visible(t.token), 1000 * t.before, 1000 * t.after)
+            for t in sorted(chosen, key=lambda t: -abs(t.after - t.before))
+        ]
         drawings.append(figure(title, dumbbell(rows, title, "per 1,000 tokens")))
     note = f"The {TOP} largest shifts each way of {len(s.tokens):,} tokens, by their part of the divergence."
     return head + node("div", *drawings, class_="pair") + node("p", escape(note), class_="muted small")
