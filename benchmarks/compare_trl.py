@@ -186,7 +186,7 @@ def main() -> None:
     )
     result = report(given.method, given.size, live, rows, peak)
     raw = {
-        "command": f"compare_trl.py --method {given.method} --size {given.size} --rounds {given.rounds}",
+        "command": f"compare_trl.py --method {given.method} --size {given.size} --rounds {given.rounds} --threads {given.threads}",
         "threads": given.threads,
         "load_average": load,
         "result": result,

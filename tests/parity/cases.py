@@ -162,11 +162,11 @@ SAMPLED = [
     grpo("scale-batch", {"aggregation": "grpo", "scale": "batch"}, {"loss_type": "grpo", "scale_rewards": "batch"}),
     grpo(
         "truncated-is",
-        {"aggregation": "grpo", "correction": {"level": "token", "high": 2.0}},
+        {"aggregation": "grpo", "correction": {"level": "token", "high": 1.2}},
         {
             "loss_type": "grpo",
             "vllm_importance_sampling_mode": "token_truncate",
-            "vllm_importance_sampling_clip_max": 2.0,
+            "vllm_importance_sampling_clip_max": 1.2,
         },
         rows="sampled",
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +102,11 @@ def data(models: rows.Json) -> dict[str, list[rows.Json]]:
     """The groups of every due case, by its name."""
     policy = causal(models["policy"])
     made = {}
-    for number, case in enumerate(DUE):
-        groups = rows.groups(case.rows, case.whole, seed=100 + number)
+    for case in DUE:
+        seed = zlib.crc32(case.name.encode())  # a case keeps its rows whatever else is in the table
+        groups = rows.groups(case.rows, case.whole, seed)
         if case.rows in ("old", "sampled"):
-            groups = rows.noisy_logps(policy, groups, case.rows, seed=number)
+            groups = rows.noisy_logps(policy, groups, case.rows, seed)
         made[case.name] = groups
     return made
 
