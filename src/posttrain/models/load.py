@@ -29,6 +29,7 @@ class Loaded:
     path: where it came from. family: `model_type` of its config. notes: one line per decision that the user should see.
     kept: config values that training overrides (dropout, cache), written back on `save`.
     added: names of tokens that were not in the vocabulary before; `new_rows` counts embedding rows created for them.
+    lora: the adapter's settings, where the model wears one.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Loaded:
     kept: Mapping[str, Any] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     new_rows: int = 0
+    lora: Any = None
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -213,26 +215,34 @@ def load(
     if info["unexpected_keys"]:
         surplus = sorted(info["unexpected_keys"])
         notes.append(f"{len(surplus)} tensors of the directory are not part of the model (first: {surplus[0]})")
+    return finish(model, tokenizer, template, path, held, kept, notes, device)
+
+
+def finish(
+    model: Any,
+    tokenizer: Any,
+    template: str | Template | None,
+    path: str,
+    dtype: torch.dtype,
+    kept: dict[str, Any],
+    notes: list[str],
+    device: str | torch.device,
+) -> Loaded:
+    """A `Loaded` of a model just read: no dropout, no cache, on its device, with template and pad settled."""
     _quiet(model)
     kept["use_cache"] = getattr(model.config, "use_cache", True)
     model.config.use_cache = False
     model.to(device)
-    loaded = Loaded(
-        model,
-        tokenizer,
-        chosen(template, tokenizer.chat_template, tokenizer.get_vocab()),
-        path,
-        held,
-        config.model_type,
-    )
-    loaded.notes, loaded.kept = tuple(notes), kept
-    _settle_tokens(loaded)
+    own = chosen(template, tokenizer.chat_template, tokenizer.get_vocab())
+    loaded = Loaded(model, tokenizer, own, path, dtype, model.config.model_type, tuple(notes), kept)
+    settle_tokens(loaded, template)
     return loaded
 
 
-def _settle_tokens(loaded: Loaded) -> None:
+def settle_tokens(loaded: Loaded, wanted: str | Template | None = None) -> None:
     """Template markers and a pad token of its own: chosen from the vocabulary, or added with a new embedding row."""
-    tokenizer, template, notes, added = loaded.tokenizer, loaded.template, list(loaded.notes), []
+    tokenizer, notes, added = loaded.tokenizer, list(loaded.notes), list(loaded.added)
+    template = loaded.template = chosen(wanted, tokenizer.chat_template, tokenizer.get_vocab())
     if tokenizer.chat_template != template.source:
         why = "replaces the tokenizer's own" if tokenizer.chat_template else "the tokenizer has none"
         notes.append(f"chat template {template.name!r} ({why}); it is saved with the model")
@@ -258,7 +268,7 @@ def _settle_tokens(loaded: Loaded) -> None:
             added.append(name)
         tokenizer.add_special_tokens({"pad_token": name})
         notes.append(f"pad token was {'missing' if was is None else f'eos ({was})'}: {name!r} is used")
-    loaded.new_rows = _grow(loaded.model, len(tokenizer))
+    loaded.new_rows += _grow(loaded.model, len(tokenizer))
     loaded.model.config.pad_token_id = tokenizer.pad_token_id
     if added:
         notes.append(f"tokens added: {', '.join(added)} ({loaded.new_rows} new embedding rows, set to the mean row)")
@@ -313,34 +323,62 @@ def save(
 
     from posttrain.core.files import whole_directory, write_json
 
-    model, tokenizer = loaded.model, loaded.tokenizer
-    stops = list(stop_ids(loaded))
-    generation = model.generation_config
-    generation.eos_token_id = stops if len(stops) > 1 else stops[0]
-    generation.pad_token_id, generation.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
-    if not generation.do_sample:
-        generation.temperature = generation.top_p = generation.top_k = None
+    tokenizer = loaded.tokenizer
+    adapted = hasattr(loaded.model, "disable_adapter")
+    model: Any = loaded.model.get_base_model() if adapted else loaded.model  # type: ignore[operator]
+    _settle_generation(model, tokenizer, list(stop_ids(loaded)))
     training = {name: _nested(model.config, name) for name in loaded.kept}
     try:
         for name, value in loaded.kept.items():
             _nested(model.config, name, value)
         with whole_directory(directory) as beside:
-            state = None if dtype is None else {k: v.to(dtype) for k, v in model.state_dict().items()}
-            model.save_pretrained(beside, state_dict=state, safe_serialization=True)
-            if dtype is not None:
-                _set_dtype(beside / "config.json", dtype)
+            if adapted and loaded.lora.save == "adapter":
+                loaded.model.save_pretrained(beside, save_embedding_layers=False)  # type: ignore[operator]
+            else:
+                _write_weights(loaded.model, model, beside, dtype)
             tokenizer.save_pretrained(beside)
             write_json(
                 beside / "posttrain.json", {"template": loaded.template.name, "template_hash": loaded.template.hash}
             )
             if heads:
-                save_file(
-                    {k: v.detach().float().contiguous().cpu() for k, v in heads.items()}, beside / "heads.safetensors"
-                )
+                tensors = {k: v.detach().float().contiguous().cpu() for k, v in heads.items()}
+                save_file(tensors, beside / "heads.safetensors")
     finally:
         for name, value in training.items():
             _nested(model.config, name, value)
     return Path(directory)
+
+
+def _settle_generation(model: Any, tokenizer: Any, stops: list[int]) -> None:
+    """A generation config that stops where training did, and that `transformers` accepts."""
+    generation = getattr(model, "generation_config", None)
+    if generation is None:
+        return
+    generation.eos_token_id = stops if len(stops) > 1 else stops[0]
+    generation.pad_token_id, generation.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
+    if not generation.do_sample:
+        generation.temperature = generation.top_p = generation.top_k = None
+
+
+def _write_weights(model: nn.Module, inner: Any, directory: Path, dtype: torch.dtype | None) -> None:
+    """Config and safetensors of the plain model, an adapter folded in."""
+    from transformers.utils import logging as hf_logging
+
+    from posttrain.models.adapters import is_adapted, keep_ties, merged_state
+
+    state = merged_state(model) if is_adapted(model) else None
+    if dtype is not None:
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in (state or inner.state_dict()).items()}
+        keep_ties(inner, state)
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        inner.save_pretrained(directory, state_dict=state)
+    finally:
+        if bars:
+            hf_logging.enable_progress_bar()
+    if dtype is not None:
+        _set_dtype(directory / "config.json", dtype)
 
 
 def _set_dtype(path: Path, dtype: torch.dtype) -> None:
