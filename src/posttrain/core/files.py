@@ -115,7 +115,7 @@ def _plain(value: Any) -> Any:
 def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The JSON objects of a JSONL file that we wrote; a torn last line is left out."""
     rows: list[dict[str, Any]] = []
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     for number, line in enumerate(lines):
         try:
             rows.append(json.loads(line))

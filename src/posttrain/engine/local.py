@@ -57,6 +57,7 @@ class LocalEngine:
         self.path: Path | None = "dense" if reason is not None else path
         self.optimizer: torch.optim.AdamW | None = None
         self.settings = Optimizer()
+        self.lr = 0.0
         self.steps = self.done = 0
         if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
             self.roles["reference"] = frozen_copy(model)
@@ -73,7 +74,7 @@ class LocalEngine:
         named = self.named_parameters()
         if not named:
             raise ValueError("train: no parameter is trainable; loosen `only` or `freeze`")
-        self.settings, self.steps = settings, steps
+        self.settings, self.lr, self.steps = settings, lr, steps
         heads = frozenset(n for n in named if n.startswith("heads."))
         self.optimizer = settings.build(named.items(), lr, heads)
 
@@ -111,6 +112,8 @@ class LocalEngine:
     @torch.no_grad()
     def score(self, batch: Batch, needs: Needs, role: str = "policy") -> Output:
         """Outputs without a graph, aligned with the batch; cuts itself to the token budget."""
+        if batch.R == 0:  # an idle rank
+            return nothing(needs)
         with self._as(role) as model:
             parts = [self._forward(model, piece, needs) for piece in self.plan(batch, "row")]
         return Output.concat(parts)
@@ -270,6 +273,13 @@ class _AdapterOff:
 
     def __exit__(self, *error: object) -> None:
         self.off.__exit__(*error)
+
+
+def nothing(needs: Needs) -> Output:
+    """The output of an empty batch."""
+    row = {n: torch.zeros(0) for n in ("logp", "entropy", "mean_logp", "log_sum_sq") if getattr(needs, n)}
+    wide = {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score") if getattr(needs, n)}
+    return Output(**row, **wide)
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -1,0 +1,37 @@
+"""Every job and every method, imported: after this, families know all their members by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posttrain import methods
+from posttrain.core.recipe import RecipeError, build_spec, dump, dump_kind, nearest
+from posttrain.jobs.evaluate import Evaluate
+from posttrain.jobs.job import Job
+from posttrain.jobs.report import Report
+from posttrain.jobs.sample import Sample
+from posttrain.jobs.train import Train
+
+__all__ = ["Evaluate", "Report", "Sample", "Train", "build_job", "dump_job", "methods"]
+
+
+def build_job(values: dict[str, Any], where: str = "") -> Job:
+    """A job from plain values: ``job`` names it, and where there is a ``method`` it is ``train``. Raises RecipeError."""
+    fields = dict(values)
+    at = f"{where}: " if where else ""
+    name = fields.pop("job", "train" if "method" in fields else None)
+    if name is None:
+        raise RecipeError(
+            f"{at}a recipe needs `method` (to train) or `job`; known jobs: {', '.join(sorted(Job.members))}"
+        )
+    if name not in Job.members:
+        raise RecipeError(f"{at}unknown job {name!r}{nearest(str(name), Job.members)}")
+    return build_spec(Job.members[name], fields, where)
+
+
+def dump_job(job: Job) -> dict[str, Any]:
+    """Plain values that `build_job` turns back into an equal job."""
+    body = {"job": job.name, **dump(job)}
+    return {
+        name: dump_kind(getattr(job, name, value)) if isinstance(value, dict) else value for name, value in body.items()
+    }

@@ -1,0 +1,379 @@
+"""One schema, written out: for the command line (schema.json), for editors (docs/recipe.schema.json), and as tables for the docs.
+
+``python -m posttrain.jobs.schema`` writes the files; with ``--check`` it writes nothing and exits with 1 where one is stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from posttrain.core.files import write_text
+from posttrain.core.method import Method
+from posttrain.core.recipe import SCHEMA_VERSION, Spec
+from posttrain.jobs import catalogue
+from posttrain.jobs.chat import Chat
+from posttrain.jobs.check import Check
+from posttrain.jobs.evaluate import Evaluate
+from posttrain.jobs.fields import Field, fields_of
+from posttrain.jobs.job import Data, Job
+from posttrain.jobs.methods import Methods, Row, rows, short
+from posttrain.jobs.pipeline import RunRecipe
+from posttrain.jobs.report import Report
+from posttrain.jobs.sample import Sample
+from posttrain.jobs.show import Show
+from posttrain.jobs.train import Train
+
+VERBS: dict[str, tuple[str, type[Spec]]] = {
+    "sample": ("use", Sample),
+    "chat": ("use", Chat),
+    "eval": ("use", Evaluate),
+    "run": ("recipe", RunRecipe),
+    "check": ("recipe", Check),
+    "show": ("recipe", Show),
+    "report": ("recipe", Report),
+    "methods": ("recipe", Methods),
+}
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "what to train": ("model", "data", "out"),
+    "how it learns": ("method",),
+    "how long": ("steps", "epochs", "batch", "validation", "evaluate_every", "patience"),
+    "steps of the optimiser (--lr is --optimizer.lr, and so on)": ("optimizer",),
+    "which weights": ("lora", "train"),
+    "rows to tokens": ("template", "mask", "max_tokens", "overlong"),
+    "where and how it runs": (
+        "seed",
+        "device",
+        "dtype",
+        "save_dtype",
+        "threads",
+        "token_budget",
+        "layout",
+        "trust_remote_code",
+    ),
+    "what is checked, kept and shown": (
+        "preflight",
+        "accept",
+        "checkpoint_every",
+        "keep",
+        "samples",
+        "sample_tokens",
+        "log_to",
+        "project",
+    ),
+}
+SHORT = ("optimizer",)
+"""Nodes whose fields are also options without the prefix."""
+ROOT = Path(__file__).resolve().parents[3]
+NOTE = "<!-- Written by `python -m posttrain.jobs.schema`; change the docstrings in the code instead. -->"
+
+
+# The command line
+
+
+def command_schema() -> dict[str, Any]:
+    """What `cli.py` reads: every verb with its options in sections."""
+    import posttrain.jobs.job as job_module
+
+    assert job_module.Job.members, "jobs are registered by their import"
+    verbs: dict[str, Any] = {}
+    for name, cls in Method.members.items():
+        assert issubclass(cls, Method)
+        verbs[name] = train_verb(name, cls)
+    verbs["train"] = train_verb(None, None)
+    for name, (group, node) in VERBS.items():
+        verbs[name] = plain_verb(group, node)
+    return {
+        "version": SCHEMA_VERSION,
+        "posttrain": project_version(),
+        "summary": "post-training of language models",
+        "verbs": verbs,
+    }
+
+
+def project_version() -> str:
+    """The version in pyproject.toml."""
+    found = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    return found.group(1)
+
+
+def train_verb(name: str | None, method: type[Method] | None) -> dict[str, Any]:
+    """``posttrain dpo``: the Train job with its method filled in; ``posttrain train`` takes any method."""
+    sections = []
+    fields = {f.name: f for f in fields_of(Train)}
+    own = {f.name for f in fields_of(method)} if method is not None else set()
+    for title, names in SECTIONS.items():
+        options: list[dict[str, Any]] = []
+        for field in (fields[n] for n in names):
+            if field.name == "method" and method is not None:
+                options += [option(f, ("method", f.name), f.name not in fields) for f in fields_of(method)]
+            else:
+                options += list(options_of(field, own))
+        if name is not None and title == "how it learns":
+            title = f"how it learns ({name})"
+        if options:
+            sections.append({"title": title, "options": options})
+    if method is not None:
+        rate = f"{short(method.learning_rate[0])}, LoRA {short(method.learning_rate[1])}"
+        for made in (o for s in sections for o in s["options"] if o["path"] == ["optimizer", "lr"]):
+            made |= {"default": rate, "help": "Peak learning rate."}
+    about = Train.__doc__ or ""
+    if method is not None:
+        about = f"{first_line(method)} Learns from: {method.wants}."
+    title = first_line(method).rstrip(".") if method is not None else "Train with any method, named by --method"
+    return {
+        "group": "learn",
+        "class": "posttrain.jobs.catalogue:Train",
+        "title": lowered(title),
+        "about": about,
+        "preset": {"method": {"name": name}} if name is not None else {},
+        "positional": [],
+        "sections": sections,
+    }
+
+
+def plain_verb(group: str, node: type[Spec]) -> dict[str, Any]:
+    """The verb of any other job: arguments first, then its options."""
+    positional: tuple[str, ...] = getattr(node, "positional", ())
+    fields = fields_of(node)
+    first = {f.name: option(f, (f.name,), False) | {"flags": [], "metavar": f.name.upper()} for f in fields}
+    module = f"{node.__module__}:{node.__name__}"
+    placed = [first[n] | {"usage": usage(first[n])} for n in positional]
+    rest = [o for f in fields if f.name not in positional for o in options_of(f, set())]
+    return {
+        "group": group,
+        "class": module,
+        "title": lowered(first_line(node).rstrip(".")),
+        "about": first_line(node),
+        "preset": {},
+        "positional": placed,
+        "sections": [{"title": "options", "options": rest}] if rest else [],
+    }
+
+
+def usage(made: Mapping[str, Any]) -> str:
+    """An argument in the usage line."""
+    if made["sort"] in ("list",):
+        return f"[{made['metavar']} ...]"
+    return str(made["metavar"]) if made["required"] else f"[{made['metavar']}]"
+
+
+def options_of(field: Field, taken: set[str]) -> Iterator[dict[str, Any]]:
+    """The options of a field; a node gives one for each of its fields, under a dotted name."""
+    if field.sort != "spec" or field.node is None:
+        yield option(field, (field.name,), True)
+        return
+    if field.optional:
+        yield option(field, (field.name,), True)
+    for inner in fields_of(field.node):
+        plain = field.name in SHORT and inner.name not in taken
+        made = option(inner, (field.name, inner.name), plain)
+        yield made
+
+
+def option(field: Field, path: tuple[str, ...], plain: bool) -> dict[str, Any]:
+    """One option. plain: its last name alone is enough (the dotted one is accepted all the same)."""
+    dotted = "--" + ".".join(path).replace("_", "-")
+    flags = ["--" + path[-1].replace("_", "-")] if plain else []
+    return {
+        "path": list(path),
+        "dest": ".".join(path),
+        "flags": list(dict.fromkeys([*flags, dotted])),
+        "sort": field.sort,
+        "metavar": field.metavar,
+        "choices": list(field.choices),
+        "required": field.required,
+        "optional": field.optional,
+        "default": "" if field.sort == "flag" and not field.default else field.default_text,
+        "help": unquoted(field.help),
+    }
+
+
+def first_line(node: type) -> str:
+    """The first sentence or paragraph of a class's docstring."""
+    return " ".join((inspect.getdoc(node) or "").split("\n\n")[0].split())
+
+
+def lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def unquoted(text: str) -> str:
+    """Help for a terminal: code marks read as plain text."""
+    return text.replace("`", "")
+
+
+# Editors
+
+
+class _Schema(GenerateJsonSchema):
+    """Groups made in Python have no place in a file."""
+
+    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> dict[str, Any]:
+        return {"type": "object", "description": "groups given in Python"}
+
+
+def editor_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file: one job, or a pipeline."""
+    shared: dict[str, Any] = {"Data": flat(Data, {})}
+    jobs = {}
+    for name, cls in sorted(Job.members.items()):
+        body = flat(cls, shared)
+        body["properties"] = {"job": {"const": name}, **body["properties"]}
+        for field in fields_of(cls):
+            if field.sort == "data":
+                one = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Data"}]}
+                told = {"description": field.help}
+                body["properties"][field.name] = {"anyOf": [*one["anyOf"], {"type": "array", "items": one}], **told}
+        needed = [n for n in body.get("required", []) if n != "out"]
+        body["required"] = needed if name == "train" else ["job", *needed]
+        jobs[name] = body
+    shared |= {f"job_{n}": b for n, b in jobs.items()}
+    any_job = {"anyOf": [{"$ref": f"#/$defs/job_{n}"} for n in jobs]}
+    version = {"type": "integer", "minimum": 1, "maximum": SCHEMA_VERSION, "description": "Version of this format."}
+    single = {n: {**b, "properties": {"version": version, **b["properties"]}} for n, b in jobs.items()}
+    pipeline = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["jobs"],
+        "properties": {
+            "version": version,
+            "out": {"type": "string", "description": "Each job writes to <out>/<its name> unless it says otherwise."},
+            "seed": {"type": "integer", "description": "For every job that has a seed and names none."},
+            "jobs": {"type": "object", "additionalProperties": any_job, "description": "$name is that job's output."},
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "posttrain recipe",
+        "anyOf": [pipeline, *single.values()],
+        "$defs": shared,
+    }
+
+
+def flat(cls: type[BaseModel], shared: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a class with its definitions moved to `shared`."""
+    body = cls.model_json_schema(schema_generator=_Schema)
+    _hoist(body, shared)
+    return body
+
+
+def _hoist(node: Any, shared: dict[str, Any]) -> None:
+    if isinstance(node, dict):
+        for name, inner in node.pop("$defs", {}).items():
+            _hoist(inner, shared)
+            shared[name] = inner
+        for inner in node.values():
+            _hoist(inner, shared)
+    elif isinstance(node, list):
+        for inner in node:
+            _hoist(inner, shared)
+
+
+# Tables of the docs
+
+
+def methods_page() -> str:
+    """docs/methods.md: the registry."""
+    found = rows()
+    head = "| method | learns from | averages | cut at | learning rate | with LoRA | papers |"
+    lines = ["# Methods", "", NOTE, "", head, "|---|---|---|---|---|---|---|"]
+    for row in found:
+        papers = ", ".join(f"[{p}](https://arxiv.org/abs/{p})" for p in row.papers)
+        rates = " | ".join(short(r) for r in row.rates)
+        lines.append(
+            f"| [{row.name}](#{row.name}) | {cell(row.wants)} | {row.sums} | {row.atom} | {rates} | {papers} |"
+        )
+    lines += [
+        "",
+        "*Averages*: each sum of the loss and the unit whose global count divides it. *Cut at*: what one forward may not split.",
+    ]
+    for row in found:
+        lines += ["", f"## {row.name}", "", row.does, "", *field_table(row.fields)]
+        lines += list(members_of(row))
+    return "\n".join(lines) + "\n"
+
+
+def members_of(row: Row) -> Iterator[str]:
+    """Tables of the families that a method's fields choose from."""
+    for field in row.fields:
+        if field.sort != "member" or field.node is None:
+            continue
+        yield from ("", f"`{field.name}` is one of:", "", "| name | does | fields |", "|---|---|---|")
+        for name, member in sorted(field.node.members.items()):  # type: ignore[attr-defined]
+            own = "; ".join(f"`{f.name}` ({f.default_text}): {f.help}" for f in fields_of(member))
+            yield f"| {name} | {cell(first_line(member))} | {cell(own)} |"
+
+
+def field_table(fields: Any) -> list[str]:
+    """A Markdown table of fields."""
+    if not fields:
+        return ["No fields of its own."]
+    lines = ["| field | type | default | what it does |", "|---|---|---|---|"]
+    for f in fields:
+        default = "required" if f.required else f"`{f.default_text}`" if f.default_text else ""
+        lines.append(f"| `{f.name}` | {cell(f.type_text)} | {cell(default)} | {cell(f.help)} |")
+    return lines
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def recipe_page() -> str:
+    """docs/recipe.md: every job's fields."""
+    from posttrain.jobs import pipeline
+
+    told = inspect.cleandoc(pipeline.__doc__ or "")
+    lines = ["# Recipes", "", NOTE, "", told]
+    nodes: dict[str, type[Spec]] = {}
+    named = {n: c for n, c in sorted(Job.members.items())}
+    others = {f"posttrain {n}": c for n, (_, c) in VERBS.items() if c not in named.values()}
+    for title, cls in [*((f"job: {n}", c) for n, c in named.items()), *others.items()]:
+        lines += ["", f"## {title}", "", first_line(cls), "", *field_table(fields_of(cls))]
+        nodes |= {f.node.__name__: f.node for f in fields_of(cls) if f.sort in ("spec", "data") and f.node is not None}
+    for name, node in nodes.items():
+        lines += ["", f"## {name}", "", first_line(node), "", *field_table(fields_of(node))]
+    return "\n".join(lines) + "\n"
+
+
+# Files
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with its text."""
+    assert catalogue.methods is not None
+    compact = json.dumps(command_schema(), ensure_ascii=False, indent=1)
+    editors = json.dumps(editor_schema(), ensure_ascii=False, indent=1)
+    return {
+        ROOT / "src/posttrain/schema.json": compact + "\n",
+        ROOT / "docs/recipe.schema.json": editors + "\n",
+        ROOT / "docs/methods.md": methods_page(),
+        ROOT / "docs/recipe.md": recipe_page(),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Write the files, or with ``--check`` say which are stale."""
+    stale = [p for p, text in generated().items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if "--check" not in argv:
+            write_text(path, generated()[path])
+        print(f"{'stale' if '--check' in argv else 'written'}: {path.relative_to(ROOT)}")
+    if stale and "--check" in argv:
+        print("run: python -m posttrain.jobs.schema")
+    return int(bool(stale) and "--check" in argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""The Train job: a model, a method and rows in; a run directory with a model out.
+
+Every method goes through here. The recipe is this class; `posttrain sft`, `posttrain dpo` ... are it with the method filled in.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from posttrain.models.adapters import Lora
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+
+from posttrain.core.method import Method
+from posttrain.core.recipe import dump, dump_kind, one_of
+from posttrain.core.run import Run
+from posttrain.engine.optimizer import Optimizer
+from posttrain.jobs.job import Context, Job, Selection, Source
+
+
+class Train(Job):
+    """Train a model with any method on rows of any recognised shape."""
+
+    name: ClassVar[str] = "train"
+
+    model: str
+    """Model to start from: a directory, a run, or a hub id."""
+    method: one_of(Method)  # type: ignore[valid-type]
+    """How to learn, by name (`dpo`) or with its settings (`{name: dpo, beta: 0.2}`)."""
+    data: Annotated[Source, Field(validation_alias=AliasChoices("data", "source"))]
+    """Rows to learn from: a path, several with weights, or groups in Python."""
+    out: str
+    """Directory of the run."""
+    steps: PositiveInt | None = None
+    """Optimiser steps; give this or `epochs`."""
+    epochs: PositiveFloat | None = None
+    """Passes over the data; give this or `steps` (neither = 1 epoch)."""
+    batch: PositiveInt = 16
+    """Groups (prompts with their answers) per optimiser step."""
+    optimizer: Optimizer = Optimizer()
+    """Learning rate, schedule, decay, clipping."""
+    lora: Lora | None = None
+    """Train low-rank adapters in place of all weights; the reference is then the adapter turned off."""
+    train: Selection = Selection()
+    """Which tensors move, by name patterns."""
+    validation: Annotated[float, Field(ge=0)] | str = 0.0
+    """Held-out share of the prompts (below 1), number of rows, or a file."""
+    evaluate_every: PositiveInt | None = None
+    """Steps between validations; none makes ten of the run."""
+    patience: PositiveInt | None = None
+    """Stop after this many validations without a better loss, and keep the best weights."""
+    template: str | None = None
+    """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
+    mask: Literal["all", "last"] = "all"
+    """Which assistant turns of a conversation are trained."""
+    max_tokens: PositiveInt | None = None
+    """Longest prompt with answer, in tokens; none takes the model's context."""
+    overlong: Literal["stop", "drop", "truncate", "split"] = "stop"
+    """What to do with longer rows: stop the run, drop or truncate and count them, or split (documents only)."""
+    seed: int = 0
+    """Seeds the weights of new heads, the order of the data and every draw."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of the weights; auto is fp32 on CPUs without bf16 hardware, bf16 on GPUs."""
+    save_dtype: Literal["same", "fp32", "bf16"] = "same"
+    """Precision of the weights as written."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    threads: PositiveInt | None = None
+    """CPU threads; none measures which is faster on this shape."""
+    token_budget: PositiveInt = 8192
+    """Stream tokens of one forward; a batch beyond it is cut, with the same gradient."""
+    layout: Literal["auto", "shared", "dense"] = "auto"
+    """Share prompts between answers (auto verifies it on the first batch), or pad as others do."""
+    checkpoint_every: PositiveInt = 200
+    """Steps between checkpoints."""
+    keep: PositiveInt = 2
+    """Checkpoints to keep."""
+    accept: tuple[str, ...] = ()
+    """Ids of preflight warnings that you have read and accept."""
+    preflight: Literal["fast", "full", "off"] = "fast"
+    """Check tokens, masks, data, losses and state before step 1."""
+    log_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where metrics go beside metrics.jsonl."""
+    project: str = "posttrain"
+    """Project name for wandb and trackio."""
+    samples: Annotated[int, Field(ge=0)] = 4
+    """Prompts whose answers before and after are shown in the report."""
+    sample_tokens: PositiveInt = 96
+    """Longest such answer."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model repository. Off unless you trust it."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Train:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs are both given; give one, the other is printed")
+        if self.patience is not None and not self.validation:
+            raise ValueError("patience needs `validation`: what should stop improving?")
+        if self.overlong == "split" and self.method.name != "lm":
+            raise ValueError("overlong: split is for documents (method lm); use drop or truncate")
+        return self
+
+    def run(self, context: Context | None = None) -> Run:
+        """Train, and return the run. A finished run with unchanged inputs is reused; an interrupted one goes on."""
+        from posttrain.jobs.training import Training
+
+        return Training(self, context or Context()).run()
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain values."""
+        return {"job": self.name, **dump(self), "method": dump_kind(self.method)}
+
+    def pick_device(self) -> str:
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: no CUDA device here; use cpu or auto")
+        return self.device
+
+    @property
+    def run_dir(self) -> Run:
+        return Run(Path(self.out))
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,344 @@
+"""How a Train job runs: assemble, check, resume, loop, save, report. Each step is one short method, in the order they happen."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from posttrain.core.batch import Batch
+from posttrain.core.files import crash_point, hash_json, write_json
+from posttrain.core.group import Group
+from posttrain.core.run import Run, fingerprint, versions
+from posttrain.engine import ranks
+from posttrain.engine.local import LocalEngine
+from posttrain.engine.optimizer import NonFiniteGradient
+from posttrain.jobs import assembly
+from posttrain.jobs.assembly import Part
+from posttrain.jobs.before_after import Samples
+from posttrain.jobs.job import Context
+from posttrain.jobs.threads import choose_threads
+from posttrain.jobs.train import Train, now
+from posttrain.models import adapters, freeze, heads
+from posttrain.models.load import Loaded, load, save
+from posttrain.models.render import Renderer
+from posttrain.train import checkpoint, hooks
+from posttrain.train.loop import train
+
+
+class Training:
+    """One execution of a Train job."""
+
+    def __init__(self, job: Train, context: Context) -> None:
+        self.job, self.context, self.out = job, context, job.run_dir
+        self.began = time.time()
+        self.notes: list[str] = []
+        self.validation: hooks.Validation | None = None
+        self.alerts = hooks.Alerts(context.say)
+
+    def run(self) -> Run:
+        reused = self._reusable()
+        if reused is not None:
+            self.context.say(f"{self.out.path}: finished with the same recipe and inputs; reused")
+            return self.out
+        ranks.start()
+        seed_everything(self.job.seed)
+        self.loaded = self._model()
+        self.parts, self.held_out = self._data()
+        self.steps = self._steps()
+        self.engine = self._engine()
+        self.source = assembly.source_of(self.parts, self.job.batch, self.job.seed)
+        self.out.start(self.job.recipe())
+        self._preflight()
+        self._loop()
+        return self._finish()
+
+    # Reuse and inputs
+
+    @cached_property
+    def inputs(self) -> list[dict[str, str]]:
+        """Every file that the result depends on, by content."""
+        found = [("model", self.job.model, assembly.resolve(self.job.model))]
+        if isinstance(self.job.data, tuple):
+            found += [("data", d.path, d.path) for d in self.job.data]
+        if isinstance(self.job.validation, str):
+            found.append(("validation", self.job.validation, self.job.validation))
+        return [{"name": n, "path": p, "hash": fingerprint(at) if exists(at) else "hub"} for n, p, at in found]
+
+    @cached_property
+    def recipe_hash(self) -> str:
+        """What decides the result: the recipe without where it is written and how it is watched."""
+        body = {k: v for k, v in self.job.recipe().items() if k not in ("out", "log_to", "project", "keep")}
+        if not isinstance(self.job.data, tuple):
+            body["data"] = hash_json([g.to_json() for g in self.job.data.groups])
+        return hash_json(body)
+
+    def _reusable(self) -> dict[str, Any] | None:
+        done = self.out.finished
+        if done is None or done.get("recipe_hash") != self.recipe_hash or done.get("inputs") != self.inputs:
+            return None
+        return done
+
+    # Assembly
+
+    def _model(self) -> Loaded:
+        job = self.job
+        loaded = load(
+            assembly.resolve(job.model),
+            dtype=job.dtype,
+            template=job.template,
+            device=job.pick_device(),
+            trust_remote_code=job.trust_remote_code,
+        )
+        if job.lora is not None:
+            adapters.add_lora(loaded, job.lora)
+        chosen = freeze.apply_train(loaded.model, only=list(job.train.only), freeze=list(job.train.freeze))
+        self.notes += [*loaded.notes, *chosen.notes]
+        for note in self.notes:
+            self.context.say(f"note: {note}")
+        return loaded
+
+    def _data(self) -> tuple[list[Part], list[Group]]:
+        job = self.job
+        overlong = "stop" if job.overlong == "split" else job.overlong
+        limit = job.max_tokens or context_length(self.loaded)
+        cut = limit if job.overlong == "split" else None
+        self.renderer = Renderer.of(self.loaded, job.mask, None if cut else limit, overlong)
+        parts = assembly.gather(job.data, self.context)
+        held: list[Group] = []
+        for part in parts:
+            assembly.accept(part, job.method)
+            assembly.render(part, self.renderer, cut)
+        if isinstance(job.validation, str):
+            (part,) = assembly.gather((assembly.Data(path=job.validation),), self.context)
+            assembly.accept(part, job.method)
+            assembly.render(part, self.renderer, cut)
+            held = part.groups
+        elif job.validation:
+            share = int(job.validation) if job.validation >= 1 else job.validation
+            held = assembly.hold_out(parts, share, job.seed)
+        return parts, held
+
+    def _steps(self) -> int:
+        job, rows = self.job, sum(len(p.groups) for p in self.parts)
+        per_epoch = rows / job.batch
+        steps = job.steps or max(1, round((job.epochs or 1.0) * per_epoch))
+        self.context.say(
+            f"{job.method.name}: {rows} groups, {steps} steps of {job.batch} = {steps / per_epoch:.2f} epochs"
+        )
+        return steps
+
+    def _engine(self) -> LocalEngine:
+        job, needs = self.job, self.job.method.needs()
+        torch.manual_seed(job.seed)
+        made = heads.for_needs(self.loaded, needs)
+        engine = LocalEngine(
+            self.loaded.model,
+            made,
+            needs=needs,
+            token_budget=job.token_budget,
+            path=None if job.layout == "auto" else job.layout,
+        )
+        default = job.method.learning_rate[0 if job.lora is None else 1]
+        engine.optimize(job.optimizer, job.optimizer.lr or default, self.steps)
+        self.loaded.model.eval()  # dropout is off in every role; eval() keeps library code from turning it on
+        probe = self.parts[0].groups[: min(8, job.batch)]
+        self.threads = choose_threads(engine, job.method, probe, job.threads, self.out.path)
+        return engine
+
+    def _preflight(self) -> None:
+        if self.job.preflight == "off":
+            self.findings: list[Any] = []
+            return
+        from posttrain.train.preflight import Subject, preflight
+
+        subject = Subject(
+            job=self.job.recipe(),
+            method=self.job.method,
+            loaded=self.loaded,
+            renderer=self.renderer,
+            engine=self.engine,
+            parts=[(p.account(), p.groups) for p in self.parts],
+            held_out=self.held_out,
+            inputs=self.inputs,
+            full=self.job.preflight == "full",
+        )
+        self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=self.context.say)
+
+    # The loop
+
+    def _loop(self) -> None:
+        start = self._resume_point()
+        self.samples = Samples.before(self, fresh=start == 0)
+        watching = self._hooks(start)
+        self.stopped: str | None = None
+        try:
+            for step in train(self.engine, self.job.method, self.source, self.steps, start=start, seed=self.job.seed):
+                reasons = [hook(step) for hook in watching]
+                self.stopped = next((r for r in reasons if r is not None), None)
+                if self.stopped is not None:
+                    self.context.say(f"stopped at step {step.number}: {self.stopped}")
+                    break
+        except NonFiniteGradient as error:
+            self._save_wreck(error)
+            raise
+        finally:
+            for hook in watching:
+                hook.close()
+        if self.validation is not None and self.validation.restore_best():
+            self.context.say(f"weights of step {self.validation.best_step} are kept: the best validation loss")
+
+    def _hooks(self, start: int) -> list[hooks.Hook]:
+        job, extra = self.job, self._validation_figures
+        out: list[hooks.Hook] = []
+        if self.held_out:
+            every = job.evaluate_every or max(1, self.steps // 10)
+            self.validation = hooks.Validation(
+                self.engine, job.method, self._batches(self.held_out), every, self.steps, job.patience
+            )
+            out.append(self.validation)
+        out += [self.alerts, hooks.MetricsLog(self.out, extra)]
+        if "tensorboard" in job.log_to:
+            out.append(hooks.TensorBoard(self.out.path / "tensorboard", extra))
+        for service in job.log_to:
+            if service != "tensorboard":
+                out.append(hooks.Tracker(service, job.project, self.out.path.name, job.recipe(), extra))
+        if self.context.bars:
+            shown = ("loss", "accuracy", "nll")
+            out.append(hooks.ProgressBar(self.context.console, job.method.name, self.steps, start, shown))
+        out.append(hooks.Checkpoints(self._checkpoint, job.checkpoint_every, self.steps))
+        if self._resumed is not None:
+            for hook, state in zip(out, self._resumed["hooks"]):
+                hook.load(state)
+        self.watching = out
+        return out
+
+    def _validation_figures(self) -> dict[str, float]:
+        return dict(self.validation.latest) if self.validation is not None else {}
+
+    def _batches(self, groups: list[Group]) -> list[Batch]:
+        size = self.job.batch * 4
+        order = sorted(groups, key=lambda g: -sum(len(r.tokens) for r in g.responses if r.tokens is not None))
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]  # the longest first: memory shows at once
+        return [self.job.method.prepare(self.engine.layout(c), self.engine) for c in chunks]
+
+    # Checkpoints
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "engine": self.engine.state(),
+            "source": self.source.state(),
+            "method": self.job.method.state(),
+            "hooks": [h.state() for h in self.watching],
+            "rng": checkpoint.random_state(),
+            "recipe": self.recipe_hash,
+            "inputs": self.inputs,
+        }
+
+    def _checkpoint(self, step: int) -> None:
+        if ranks.world()[0] == 0:
+            checkpoint.write(self.out.checkpoints, step, self._state(), self.job.keep)
+
+    def _resume_point(self) -> int:
+        """Step to start after; state is put back when a checkpoint of the same recipe and inputs is there."""
+        self._resumed: dict[str, Any] | None = None
+        there = checkpoint.found(self.out.checkpoints)
+        if not there:
+            self.out.rewind(0)
+            return 0
+        step, state = checkpoint.read(there[-1])
+        if state["recipe"] != self.recipe_hash or state["inputs"] != self.inputs:
+            raise ValueError(
+                f"{self.out.path}: holds checkpoints of another recipe or other inputs; "
+                "give another `out`, or delete that directory to start anew"
+            )
+        self.engine.load(state["engine"])
+        self.source.load(state["source"])
+        self.job.method.load(state["method"])
+        checkpoint.set_random_state(state["rng"])
+        self.out.rewind(step)
+        self._resumed = state
+        self.context.say(f"resumed after step {step}")
+        return step
+
+    def _save_wreck(self, error: NonFiniteGradient) -> None:
+        """Keep the state and the batch of a step that could not be taken."""
+        place = checkpoint.write(self.out.path / "nonfinite", self.engine.done + 1, self._state(), keep=1)
+        write_json(self.out.path / "nonfinite" / "tensors.json", {"error": str(error), "names": error.names})
+        handed = getattr(self.source, "handed", [])
+        write_json(self.out.path / "nonfinite" / "batch.json", [g.to_json() for g in handed])
+        self.context.say(f"the state before step {self.engine.done + 1} and its batch are in {place.parent}")
+
+    # Results
+
+    def _finish(self) -> Run:
+        from posttrain.report.run_page import write_report
+
+        self.samples.after(self)
+        crash_point("before-model")
+        if self.job.save_dtype != "same":
+            stored = torch.float32 if self.job.save_dtype == "fp32" else torch.bfloat16
+        else:
+            stored = None
+        trained_heads = {n: p for n, p in self.engine.heads.state_dict().items()}
+        save(self.loaded, self.out.model, heads=trained_heads or None, dtype=stored)
+        crash_point("model-written")
+        self.out.finish(self._manifest())
+        write_report(self.out.path)
+        self.context.say(f"model {self.out.model}, report {self.out.report}")
+        return self.out
+
+    def _manifest(self) -> dict[str, Any]:
+        trainable = sum(p.numel() for p in self.engine.named_parameters().values())
+        return {
+            "name": self.out.path.name,
+            "job": "train",
+            "method": self.job.method.name,
+            "created": now(),
+            "seconds": round(time.time() - self.began, 2),
+            "steps": self.engine.done,
+            "stopped": self.stopped,
+            "seeds": {"seed": self.job.seed},
+            "versions": versions(),
+            "recipe_hash": self.recipe_hash,
+            "inputs": self.inputs,
+            "outputs": [{"name": "model", "path": "model", "hash": fingerprint(self.out.model)}],
+            "data": [p.account() for p in self.parts],
+            "validation_rows": len(self.held_out),
+            "parameters": {"trainable": trainable, "all": sum(p.numel() for p in self.loaded.model.parameters())},
+            "layout": self.engine.path,
+            "threads": self.threads,
+            "alerts": self.alerts.raised,
+            "accepted": list(self.job.accept),
+            "findings": [vars_of(f) for f in self.findings],
+            "notes": self.notes + self.engine.notes,
+            "token_counts": self.samples.token_counts,
+        }
+
+
+def vars_of(finding: Any) -> dict[str, Any]:
+    return {name: getattr(finding, name) for name in ("id", "severity", "message", "fix", "row")}
+
+
+def exists(path: str) -> bool:
+    from pathlib import Path
+
+    return Path(path).exists()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators that libraries reach for; our own draws name their seeds."""
+    import random
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def context_length(loaded: Loaded) -> int | None:
+    """The longest sequence that the model's positions cover, when its config says so."""
+    config: Any = loaded.model.config
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)

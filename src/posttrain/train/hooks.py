@@ -1,0 +1,243 @@
+"""What hooks onto the steps of the loop: logs, the progress bar, validation, early stopping, checkpoints.
+
+A hook sees every step, may say that the run should end, and keeps state that a checkpoint carries. Order matters and is fixed by the
+job: log, validate, checkpoint, so that a checkpoint holds what validation has seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from posttrain.core.batch import Batch
+from posttrain.core.method import Method
+from posttrain.core.run import Run
+from posttrain.engine.local import LocalEngine
+from posttrain.train.loop import Step, evaluate
+
+
+class Hook(Protocol):
+    """Called after every step. A returned text ends the run and is the reason."""
+
+    def __call__(self, step: Step) -> str | None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Quiet:
+    """A hook without state."""
+
+    def __call__(self, step: Step) -> str | None:
+        return None
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+class MetricsLog(Quiet):
+    """One line per step in metrics.jsonl; validation adds its figures to the step's line."""
+
+    def __init__(self, run: Run, extra: Callable[[], Mapping[str, float]] = dict) -> None:
+        self.run, self.extra = run, extra
+
+    def __call__(self, step: Step) -> str | None:
+        rate = step.counts["token"] / max(step.seconds, 1e-9)
+        self.run.log(
+            {
+                "step": step.number,
+                **step.metrics,
+                **self.extra(),
+                "trained_tokens": step.counts["token"],
+                "stream_tokens": step.stream_tokens,
+                "seconds": round(step.seconds, 4),
+                "tokens_per_second": round(rate, 1),
+            }
+        )
+        return None
+
+
+class ProgressBar(Quiet):
+    """Progress with time left and the figures that matter, in one line."""
+
+    def __init__(self, console: Console, title: str, steps: int, start: int, shown: tuple[str, ...]) -> None:
+        self.shown = shown
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=18),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=False,
+        )
+        self.task = self.bar.add_task(title, total=steps, completed=start, figures="")
+        self.bar.start()
+
+    def __call__(self, step: Step) -> str | None:
+        figures = " ".join(f"{n} {step.metrics[n]:.3f}" for n in self.shown if n in step.metrics)
+        self.bar.update(self.task, completed=step.number, figures=figures)
+        return None
+
+    def close(self) -> None:
+        self.bar.stop()
+
+
+class TensorBoard(Quiet):
+    """Scalars for TensorBoard in the run's directory."""
+
+    def __init__(self, directory: Path, extra: Callable[[], Mapping[str, float]]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer, self.extra = SummaryWriter(str(directory)), extra
+
+    def __call__(self, step: Step) -> str | None:
+        for name, value in {**step.metrics, **self.extra()}.items():
+            self.writer.add_scalar(name, value, step.number)
+        return None
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Tracker(Quiet):
+    """Scalars to Weights & Biases or trackio (both speak `init` and `log`), when installed and asked for."""
+
+    def __init__(self, service: str, project: str, name: str, recipe: Mapping[str, Any], extra: Any) -> None:
+        import importlib
+
+        try:
+            self.module = importlib.import_module(service)
+        except ImportError:
+            raise ValueError(f"log_to: {service} is not installed; `pip install {service}` or leave it out") from None
+        self.module.init(project=project, name=name, config=dict(recipe))
+        self.extra = extra
+
+    def __call__(self, step: Step) -> str | None:
+        self.module.log({**step.metrics, **self.extra()})
+        return None
+
+    def close(self) -> None:
+        self.module.finish()
+
+
+class Validation(Quiet):
+    """Held-out loss every `every` steps; with `patience`, ends the run after that many evaluations without a better loss.
+
+    The best weights are kept (in memory and in checkpoints) and put back at the end when stopping early is on.
+    """
+
+    def __init__(
+        self, engine: LocalEngine, method: Method, batches: list[Batch], every: int, steps: int, patience: int | None
+    ) -> None:
+        self.engine, self.method, self.batches = engine, method, batches
+        self.every, self.steps, self.patience = every, steps, patience
+        self.best, self.best_step, self.bad = math.inf, 0, 0
+        self.weights: dict[str, torch.Tensor] = {}
+        self.latest: dict[str, float] = {}
+        self._seen_at = -1
+
+    def measure(self) -> dict[str, float]:
+        """Held-out figures of the weights as they are, named ``eval_*``."""
+        return {f"eval_{n}": v for n, v in evaluate(self.engine, self.method, self.batches).items()}
+
+    def __call__(self, step: Step) -> str | None:
+        self.latest = {}
+        if step.number % self.every and step.number != self.steps:
+            return None
+        self.latest = self.measure()
+        loss = self.latest["eval_loss"]
+        if loss < self.best:
+            self.best, self.best_step, self.bad = loss, step.number, 0
+            if self.patience is not None:
+                self.weights = {n: p.detach().clone() for n, p in self.engine.named_parameters().items()}
+            return None
+        self.bad += 1
+        if self.patience is not None and self.bad >= self.patience:
+            return f"validation loss has not fallen below {self.best:.4f} (step {self.best_step}) for {self.bad} evaluations"
+        return None
+
+    def restore_best(self) -> bool:
+        """Put the best weights back; False when the last ones are the best."""
+        if not self.weights or self.bad == 0:
+            return False
+        with torch.no_grad():
+            for name, parameter in self.engine.named_parameters().items():
+                parameter.copy_(self.weights[name])
+        return True
+
+    def state(self) -> dict[str, Any]:
+        best = self.best if math.isfinite(self.best) else None
+        return {"best": best, "best_step": self.best_step, "bad": self.bad, "weights": self.weights}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.best = math.inf if state["best"] is None else float(state["best"])
+        self.best_step, self.bad, self.weights = int(state["best_step"]), int(state["bad"]), dict(state["weights"])
+
+
+class Checkpoints(Quiet):
+    """Calls `save` every `every` steps and at the last one."""
+
+    def __init__(self, save: Callable[[int], None], every: int, steps: int) -> None:
+        self.save, self.every, self.steps = save, every, steps
+
+    def __call__(self, step: Step) -> str | None:
+        if step.number % self.every == 0 or step.number == self.steps:
+            self.save(step.number)
+        return None
+
+
+class Alerts(Quiet):
+    """Trends that mean trouble: a line in the log, in the progress output and in the manifest, once per kind.
+
+    Thresholds are the starting values of the stability ranges (docs/monitors.md); they warn and never stop a run.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.raised = say, dict[str, str]()
+        self.first_logp: float | None = None
+
+    def __call__(self, step: Step) -> str | None:
+        metrics = step.metrics
+        if metrics.get("grad_norm", 0.0) > 100:
+            self._raise("grad_norm", step, f"gradient norm {metrics['grad_norm']:.0f}: lower lr or look at the batch")
+        chosen = metrics.get("logp_chosen")
+        if chosen is not None:
+            self.first_logp = chosen if self.first_logp is None else self.first_logp
+            if chosen < self.first_logp - 0.5:
+                self._raise(
+                    "logp_chosen",
+                    step,
+                    f"preferred answers lost {self.first_logp - chosen:.2f} nats per token: raise beta or lower lr",
+                )
+        if step.number <= 20 and metrics.get("accuracy", 0.0) >= 1.0 and metrics.get("margin", 0.0) > 5:
+            self._raise("leak", step, "pairs are told apart perfectly at once: the answer may leak into the prompt")
+        return None
+
+    def _raise(self, kind: str, step: Step, text: str) -> None:
+        if kind not in self.raised:
+            self.raised[kind] = f"step {step.number}: {text}"
+            self.say(f"alert: {self.raised[kind]}")
+
+    def state(self) -> dict[str, Any]:
+        return {"raised": self.raised, "first_logp": self.first_logp}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.raised, self.first_logp = dict(state["raised"]), state["first_logp"]

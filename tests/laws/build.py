@@ -1,0 +1,82 @@
+"""What the laws stand on: a tiny model, an engine around it, and gradients by tensor name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from posttrain.core.batch import Batch
+from posttrain.core.group import Group
+from posttrain.core.method import Method
+from posttrain.engine.local import LocalEngine
+from posttrain.engine.optimizer import Optimizer
+from posttrain.train.loop import accumulate
+
+WIDTH = 32
+
+
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A two-layer Llama over 64 tokens with grouped keys, large enough initial weights that nothing cancels by symmetry."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def engine_for(method: Method, seed: int = 0, path: str | None = None, budget: int = 10**9, apart: bool = True) -> LocalEngine:
+    """An engine with the method's heads; `apart` moves the policy away from its reference so that no law holds trivially."""
+    model = tiny_model(seed)
+    needs = method.needs()
+    roles = {}
+    if needs.roles:
+        reference = copy.deepcopy(model)
+        if apart:
+            torch.manual_seed(seed + 100)
+            with torch.no_grad():
+                for parameter in reference.parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+        roles = {role: reference.requires_grad_(False) for role in needs.roles}
+    torch.manual_seed(seed + 1)
+    heads: dict[str, nn.Module] = {}
+    if needs.score:
+        heads["score"] = nn.Linear(WIDTH, needs.score, bias=False)
+    if needs.value:
+        heads["value"] = nn.Linear(WIDTH, needs.value)
+    engine = LocalEngine(model, heads, roles, needs, token_budget=budget, path=path)
+    engine.optimize(Optimizer(warmup=0.0, schedule="constant"), 1e-2, 100)
+    return engine
+
+
+def prepared(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> Batch:
+    return method.prepare(engine.layout(groups), engine)
+
+
+def gradients(engine: LocalEngine, method: Method, batch: Batch) -> dict[str, Tensor]:
+    """Gradient of one step by tensor name; cleared afterwards."""
+    accumulate(engine, method, batch)
+    named = engine.named_parameters()
+    out = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in named.items()}
+    for parameter in named.values():
+        parameter.grad = None
+    return out
+
+
+def apart(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """Largest relative distance of two gradients, per tensor, tiny tensors measured against the largest."""
+    scale = max(float(v.norm()) for v in a.values())
+    assert scale > 0, "both gradients are zero: the law would hold of anything"
+    return max(float((a[n] - b[n]).norm()) / max(float(a[n].norm()), 1e-3 * scale) for n in a)

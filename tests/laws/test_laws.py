@@ -1,0 +1,210 @@
+"""Laws that every method meets because it exists, over the registry and fed by each method's `example`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import posttrain.methods  # noqa: F401  (fills the registry)
+from posttrain.core.batch import layout
+from posttrain.core.group import Group
+from posttrain.core.method import Method
+from posttrain.core.needs import Output
+from posttrain.train import checkpoint
+from posttrain.train.loop import accumulate
+from tests.laws.build import apart, engine_for, gradients, prepared
+
+METHODS = sorted(Method.members)
+FP32 = 1e-4
+
+
+def made(name: str) -> Method:
+    return Method.members[name]()
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> Method:
+    return made(request.param)
+
+
+def test_registry_is_the_documented_table() -> None:
+    """Every method of docs/methods.md exists and the other way round, and each gives an example with two anchors or more."""
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    documented = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and "method:" not in line}
+    assert set(METHODS) <= documented
+    for name in METHODS:
+        assert made(name).example().groups
+        assert Method.members[name].wants
+
+
+def test_split(method: Method) -> None:
+    """k pieces give the gradient of one batch."""
+    engine = engine_for(method)
+    batch = prepared(engine, method, method.example().groups)
+    whole = gradients(engine, method, batch)
+    engine.token_budget = 1
+    assert len(engine.plan(batch, method.atom)) > 1 or method.atom == "step"
+    assert apart(whole, gradients(engine, method, batch)) < FP32
+
+
+def test_share(method: Method) -> None:
+    """The prompt computed once equals the prompt computed for each response, padded."""
+    shared, dense = engine_for(method, path="shared"), engine_for(method, path="dense")
+    groups = method.example().groups
+    one, two = prepared(shared, method, groups), prepared(dense, method, groups)
+    assert apart(gradients(shared, method, one), gradients(dense, method, two)) < FP32
+
+
+def test_padding_changes_nothing(method: Method) -> None:
+    """A longer neighbour pads the dense rows; the gradient of the others' sum does not see it."""
+    engine = engine_for(method, path="dense")
+    groups = method.example().groups
+    both = prepared(engine, method, groups)
+    alone = [prepared(engine, method, [g]) for g in groups]
+    if method.atom == "step":
+        pytest.fail("a method of whole steps needs its own padding law")
+    total = engine.total(both.counts)
+    summed: dict[str, torch.Tensor] = {}
+    for part in alone:
+        for piece in engine.plan(part, method.atom):
+            engine.backward(method.loss(engine.forward(piece, method.needs()), piece).over(total, method.sums))
+    for name, parameter in engine.named_parameters().items():
+        summed[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        parameter.grad = None
+    assert apart(gradients(engine, method, both), summed) < FP32
+
+
+def test_order(method: Method) -> None:
+    """The order of groups changes nothing; nor does that of responses where the method is symmetric."""
+    engine = engine_for(method)
+    groups = method.example().groups
+    straight = gradients(engine, method, prepared(engine, method, groups))
+    turned = gradients(engine, method, prepared(engine, method, list(reversed(groups))))
+    assert apart(straight, turned) < FP32
+    if method.symmetric:
+        flipped = [_flip(g) for g in groups]
+        assert apart(straight, gradients(engine, method, prepared(engine, method, flipped))) < FP32
+
+
+def _flip(group: Group) -> Group:
+    last = len(group.responses) - 1
+    turned = tuple(p._replace(i=last - p.i, j=last - p.j) for p in group.preferences)
+    return replace(group, responses=tuple(reversed(group.responses)), preferences=turned)
+
+
+def test_mask(method: Method) -> None:
+    """Untrained tokens get exactly zero gradient: the loss does not depend on what stands at the end of a response untrained."""
+    engine = engine_for(method)
+    groups = method.example().groups
+    changed = []
+    for item in groups:
+        answers = []
+        for r in item.responses:
+            assert r.tokens is not None and r.trained is not None
+            tail = np.asarray([5, 7, 9])
+            answers.append(
+                replace(r, tokens=np.concatenate([r.tokens, tail]), trained=np.concatenate([r.trained, [0, 0, 0]]))
+            )
+        changed.append(replace(item, responses=tuple(answers)))
+    a = gradients(engine, method, prepared(engine, method, groups))
+    b = gradients(engine, method, prepared(engine, method, changed))
+    assert apart(a, b) < 1e-5
+
+
+def test_still(method: Method) -> None:
+    """`prepare` leaves no graph."""
+    engine = engine_for(method)
+    batch = prepared(engine, method, method.example().groups)
+    assert all(not v.requires_grad and v.grad_fn is None for v in batch.data.values())
+    assert all(p.grad is None for p in engine.named_parameters().values())
+
+
+def test_moves(method: Method) -> None:
+    """Every trainable tensor that the method uses gets a gradient that is not zero."""
+    engine = engine_for(method)
+    got = gradients(engine, method, prepared(engine, method, method.example().groups))
+    unused = {"lm_head.weight"} if not method.needs().head_rows else set()
+    assert {n for n, g in got.items() if not bool((g != 0).any())} <= unused
+
+
+@pytest.mark.parametrize(("name", "anchor"), [(n, a) for n in METHODS for a in made(n).example().anchors])
+def test_anchor(name: str, anchor: str) -> None:
+    """Known values hold, in float64."""
+    example = made(name).example()
+    known = example.anchors[anchor]
+    method = Method.members[name](**known.fields)
+    outputs = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.outputs.items()}
+    batch = layout(example.groups)
+    size = len(next(iter(known.outputs.values())))
+    batch = next(
+        b
+        for b in (batch, *(batch.groups([g]) for g in range(batch.G)))
+        if size == (b.R if "score" in known.outputs else b.N)
+    )
+    data = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.data.items()}
+    unit = {k: batch.unit.get(k, "token") for k in data}
+    batch = replace(batch, data={**batch.data, **data}, unit={**batch.unit, **unit})
+    sums = method.loss(Output(**outputs), batch).sums
+    for key, value in known.expected.items():
+        assert float(sums[key]) == pytest.approx(value, rel=2e-6, abs=1e-9), anchor
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_two_anchors(name: str) -> None:
+    assert len(made(name).example().anchors) >= 1
+
+
+def test_float64_gradcheck(method: Method) -> None:
+    """The loss's own derivative, against finite differences in float64."""
+    example = method.example()
+    needs = method.needs()
+    torch.manual_seed(3)
+    batch = layout(example.groups)
+    if needs.roles:
+        batch = batch.plus("token", ref=torch.randn(batch.N, dtype=torch.float64))
+    shapes = {"logp": (batch.N,), "mean_logp": (batch.N,), "score": (batch.R, 1)}
+    wanted = [n for n in shapes if getattr(needs, n)]
+    inputs = [torch.randn(shapes[n], dtype=torch.float64, requires_grad=True) for n in wanted]
+
+    def loss(*values: torch.Tensor) -> torch.Tensor:
+        made = method.loss(Output(**dict(zip(wanted, values))), batch)
+        return made.over({"token": 3.0, "row": 2.0, "group": 2.0}, method.sums)
+
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6)
+
+
+def test_resume(method: Method) -> None:
+    """k steps + save + load + k steps = 2k steps, bitwise."""
+    groups = method.example().groups
+
+    def steps(engine: object, method: Method, count: int) -> None:
+        for _ in range(count):
+            accumulate(engine, method, prepared(engine, method, groups))  # type: ignore[arg-type]
+            method.after(engine.done + 1, engine.step(), engine)  # type: ignore[attr-defined, arg-type]
+
+    straight = engine_for(method)
+    steps(straight, method, 6)
+    first, fresh = engine_for(method), made(method.name)
+    steps(first, fresh, 3)
+    state = checkpoint.join(*checkpoint.split({"engine": first.state(), "method": fresh.state()}))
+    second, other = engine_for(method, seed=0), made(method.name)
+    second.load(state["engine"])
+    other.load(state["method"])
+    steps(second, other, 3)
+    for name, value in straight.named_parameters().items():
+        assert torch.equal(value, second.named_parameters()[name]), name
+
+
+def test_first_loss_is_the_anchor_at_reference() -> None:
+    """DPO at policy = reference is log 2, through model, layout and head."""
+    method = made("dpo")
+    engine = engine_for(method, apart=False)
+    batch = prepared(engine, method, method.example().groups)
+    loss = method.loss(engine.forward(batch, method.needs()), batch).over(batch.counts, method.sums)
+    assert float(loss.detach()) == pytest.approx(math.log(2), rel=1e-6)
