@@ -176,6 +176,55 @@ def test_values_that_cannot_be_drawn_and_rows_that_vanish_are_counted(tmp_path: 
     assert "not accounted for 4 (4.0%)" in text and "nothing truncated" in text
 
 
+def test_what_training_writes_is_understood(tmp_path: Path) -> None:
+    """Several sources, alerts, findings in the manifest, the data's own answer, counts that ride on the first row."""
+    run = run_directory(tmp_path / "run", 30)
+    (run / "check.json").unlink()
+    held = json.loads((run / "manifest.json").read_text())
+    source = {
+        "name": "a",
+        "path": "a.jsonl",
+        "hash": digest("a"),
+        "shape": "pairs",
+        "rows": 50,
+        "kept": 40,
+        "weight": 1.0,
+    }
+    held |= {
+        "data": [
+            source | {"dropped": {"tie": 10}, "truncated": 3, "notes": {}},
+            source | {"name": "b", "kept": 50, "dropped": {}},
+        ],
+        "parameters": {"trainable": 1_000_000, "all": 6_000_000},
+        "alerts": {"grad_norm": "step 9: gradient norm 140"},
+        "findings": [{"id": "M3", "severity": "warning", "message": "the mask is odd", "fix": "Look.", "row": None}],
+    }
+    (run / "manifest.json").write_text(json.dumps(held))
+    rows = [
+        {
+            "id": "1",
+            "prompt": "p",
+            "before": "x",
+            "after": "y",
+            "data": "the written answer",
+            "tokens_before": {"zzq": 9},
+        }
+    ]
+    (run / "samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = Reader(write_report(run).read_text()).text
+    for word in (
+        "2 sources",
+        "tie 10 (20.0%)",
+        "90of 100",
+        "6.00 M",
+        "1.00 M trained",
+        "Alert: step 9",
+        "the mask is odd",
+    ):
+        assert word in text, word
+    assert "in the data" in text and "the written answer" in text and "zzq" not in text
+
+
 def test_many_samples_are_cut_with_a_count(tmp_path: Path) -> None:
     run = run_directory(tmp_path / "run", 12)
     row = {"prompt": "p", "before": "a", "after": "b"}

@@ -112,6 +112,3 @@ def part_bar(parts: Sequence[tuple[str, int]], title: str, width: float = 760.0)
         )
         at += w
     return svg(width, 18, title, body, strip=True)
-
-
-__all__ = ["dot_plot", "dumbbell", "legend", "part_bar"]

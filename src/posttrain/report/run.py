@@ -16,7 +16,7 @@ from typing import Any
 
 from posttrain.core.files import read_lines, write_text
 from posttrain.report.axes import node, number
-from posttrain.report.dots import part_bar
+from posttrain.report.data import data_markup, kept_of, sources, whole
 from posttrain.report.page import (
     Cell,
     Section,
@@ -53,8 +53,20 @@ SHOWN = {
     "findings",
     "status",
     "finished",
+    "alerts",
 }
-LAST = ("lr", "learning_rate", "grad_norm", "tokens", "time", "seconds", "tokens_per_second", "memory")
+LAST = (
+    "lr",
+    "learning_rate",
+    "grad_norm",
+    "tokens",
+    "trained_tokens",
+    "stream_tokens",
+    "time",
+    "seconds",
+    "tokens_per_second",
+    "memory",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ def read_run(run_dir: str | Path) -> Record:
         held,
         read_lines(metrics) if metrics.is_file() else (),
         read_lines(samples) if samples.is_file() else (),
-        _check(path / "check.json"),
+        _check(path / "check.json", held),
     )
 
 
@@ -153,63 +165,25 @@ def _headline(record: Record) -> str:
             items.append((told, number(end), f"from {number(points[0][1])}{over}"))
     if record.metrics:
         items.append(("Steps", f"{max(int(r.get('step', i)) for i, r in enumerate(record.metrics, 1)):,}", ""))
-    data = m.get("data") or {}
-    if "rows" in data:
-        items.append(("Rows used", f"{data.get('kept', data['rows']):,}", f"of {data['rows']:,}"))
+    accounts = sources(m.get("data"))
+    if accounts:
+        rows = sum(whole(a.get("rows")) for a in accounts)
+        items.append(("Rows used", f"{sum(map(kept_of, accounts)):,}", f"of {rows:,}"))
     if "seconds" in m:
         items.append(("Time", duration(m["seconds"]), f"{m['threads']} threads" if "threads" in m else ""))
     if isinstance(m.get("parameters"), int):
         items.append(("Parameters", _millions(m["parameters"]), ""))
     elif isinstance(m.get("parameters"), Mapping):
-        total, trained = m["parameters"].get("total"), m["parameters"].get("trained")
+        held = m["parameters"]
+        total, trained = held.get("all", held.get("total")), held.get("trainable", held.get("trained"))
         if isinstance(total, int):
-            items.append(
-                ("Parameters", _millions(total), f"{_millions(trained)} trained" if isinstance(trained, int) else "")
-            )
+            part = f"{_millions(trained)} trained" if isinstance(trained, int) else ""
+            items.append(("Parameters", _millions(total), part))
     return tiles(items)
 
 
 def _millions(n: int) -> str:
     return f"{n / 1e9:.2f} B" if n >= 1e9 else f"{n / 1e6:.2f} M" if n >= 1e6 else f"{n:,}"
-
-
-def _data(record: Record) -> str:
-    data = record.manifest.get("data")
-    if not isinstance(data, Mapping) or not data:
-        return node("p", "The manifest does not describe the data.", class_="empty")
-    rows, dropped = int(data.get("rows", 0)), data.get("dropped") or {}
-    kept = int(data.get("kept", rows - sum(dropped.values())))
-    parts = [("kept", kept), *((str(k), int(v)) for k, v in dropped.items())]
-    lost = rows - kept - sum(int(v) for v in dropped.values())
-    if lost > 0:
-        parts.append(("not accounted for", lost))
-    marks = "".join(
-        node(
-            "li",
-            f'<svg viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" rx="2" class="part c{c % 6}"/></svg>',
-            escape(f"{name} {n:,} ({n / rows:.1%})" if rows else f"{name} {n:,}"),
-        )
-        for c, (name, n) in enumerate(parts)
-    )
-    rest = {k: v for k, v in data.items() if k not in ("rows", "kept", "dropped", "truncated")}
-    truncated = data.get("truncated", 0)
-    cutting = plain(truncated) if isinstance(truncated, Mapping) else f"{truncated:,}"
-    gone = sum(int(v) for v in dropped.values())
-    head = tiles(
-        [
-            ("Rows read", f"{rows:,}", ""),
-            ("Kept", f"{kept:,}", f"{kept / rows:.1%}" if rows else ""),
-            (
-                "Dropped",
-                f"{rows - kept:,}",
-                f"{gone:,} with a reason" if lost else "each with a reason" if gone else "nothing dropped",
-            ),
-            ("Truncated", cutting, "" if truncated else "nothing truncated"),
-        ]
-    )
-    drawing = part_bar(parts, "Rows kept and dropped")
-    out = head + card("", drawing, node("ul", marks, class_="key"), class_="card stack")
-    return out + (card("About the data", facts(rest)) if rest else "")
 
 
 def _files(items: Any, title: str) -> str:
@@ -295,15 +269,13 @@ def _sample_plots(samples: Sequence[Mapping[str, Any]]) -> str:
     return node("div", *boxes, class_="grid stack") if boxes else ""
 
 
-def _check(path: Path) -> list[Mapping[str, Any]]:
-    """The preflight's findings, worst first; check.json holds a list of them, or an object with `findings`."""
-    if not path.is_file():
-        return []
+def _check(path: Path, manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The preflight's findings, worst first; check.json holds a list or an object with `findings`, else the manifest has them."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else manifest
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    rows = held.get("findings", []) if isinstance(held, Mapping) else held
+    rows = held.get("findings") or [] if isinstance(held, Mapping) else held
     order = ("error", "warning", "info")
     found = [f for f in rows if isinstance(f, Mapping)]
     return sorted(found, key=lambda f: order.index(f["severity"]) if f.get("severity") in order else len(order))
@@ -327,9 +299,11 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _notes(record: Record) -> str:
-    notes = record.manifest.get("notes") or ()
-    notes = [notes] if isinstance(notes, str) else notes
-    return node("div", *(node("p", escape(str(n))) for n in notes), class_="banner", role="note") if notes else ""
+    """What the run wants read first: alerts raised while training, then notes."""
+    alerts, notes = record.manifest.get("alerts") or (), record.manifest.get("notes") or ()
+    raised = [f"Alert: {text}" for text in (alerts.values() if isinstance(alerts, Mapping) else alerts)]
+    said = [*raised, *([notes] if isinstance(notes, str) else notes)]
+    return node("div", *(node("p", escape(str(n))) for n in said), class_="banner", role="note") if said else ""
 
 
 def run_page(record: Record) -> str:
@@ -340,7 +314,7 @@ def run_page(record: Record) -> str:
     sections = [
         Section("curves", "Curves", _curves(record)),
         Section("samples", "Samples before and after", _sample_plots(record.samples) + samples_markup(record.samples)),
-        Section("data", "Data: kept, dropped, truncated", _data(record)),
+        Section("data", "Data: kept, dropped, truncated", data_markup(m.get("data"))),
         Section(
             "tokens",
             "Tokens before and after",

@@ -17,7 +17,7 @@ OPEN, SHOWN, LONG = (
     100,
     6_000,
 )  # cards open at first, cards on the page, characters of an answer compared word by word
-KNOWN = {"id", "prompt", "before", "after", "score_before", "score_after", "answers", "scores"}
+KNOWN = {"id", "prompt", "before", "after", "score_before", "score_after", "answers", "scores", "data", "tokens_before"}
 
 
 def said(value: Any) -> str:
@@ -86,6 +86,8 @@ def sample_card(row: Mapping[str, Any]) -> str:
             for name, text in (("before", left), ("after", right))
             if name in row
         ]
+        if row.get("data"):
+            sides.append(_side("in the data", escape(said(row["data"])), None))
     return node(
         "article",
         node("ul", *chips, class_="chips") if any(chips) else "",

@@ -42,7 +42,7 @@ letter-spacing:-.015em;overflow-wrap:anywhere}
 .card+.card.stack,.stack{margin-bottom:14px}
 .banner{background:var(--warnbg);color:var(--warnink);border-radius:10px;padding:11px 15px;margin:0 0 18px}
 .banner p:last-child{margin:0}.warn{color:var(--bad)}
-.scroll{overflow-x:auto}.scroll+p,.pair+p,.grid+p{margin:10px 0 0}
+.scroll{overflow-x:auto}.after{margin-top:12px}.scroll+p,.pair+p,.grid+p{margin:10px 0 0}
 table{border-collapse:collapse;width:100%;font-size:.89rem}
 caption{text-align:left;color:var(--muted);font-size:.84rem;padding-bottom:6px}
 th,td{padding:7px 12px 7px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
@@ -99,7 +99,8 @@ opacity:.28}
 h1{font-size:1.35rem}
 .tiles{grid-template-columns:1fr 1fr;gap:9px}.tile{padding:10px 12px}.tile dd{font-size:1.14rem}
 .flow{grid-template-columns:1fr}.flow .arrow{transform:rotate(90deg)}
-.card{padding:12px 13px}.facts{grid-template-columns:minmax(5.5rem,max-content) 1fr}tbody th{position:sticky;left:0;background:var(--card)}
+.card{padding:12px 13px}.facts{grid-template-columns:minmax(5.5rem,max-content) 1fr}tbody th{position:sticky;
+left:0;background:var(--card);background-clip:padding-box}
 .t{font-size:12.5px}.tick,.name,.value{font-size:12px}.t.mono{font-size:12.5px}.wide{min-width:620px}}
 @media print{nav{display:none}body{background:#fff}.card,.tile{break-inside:avoid}}
 """ + "".join(
