@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from posttrain.rewards.unimarc.coded import real_date
 from posttrain.rewards.unimarc.fold import fold, tokens
 from posttrain.rewards.unimarc.language import likely_languages
 from posttrain.rewards.unimarc.look import FILL, OK, Look, Seen, rule
@@ -108,10 +109,10 @@ def country(look: Look) -> Iterator[Seen]:
 @rule("L4-07")
 def dates_of_work(look: Look) -> Iterator[Seen]:
     entered = look.at(0, 8)
-    if not (len(entered) == 8 and entered.isascii() and entered.isdigit()):
+    if not real_date(entered):
         return
     for i, f in look.all("005"):
-        if f.value:
+        if f.value and real_date(f.value[:8]):
             late = f.value[:8] >= entered
             yield (
                 Seen(i)
@@ -119,7 +120,7 @@ def dates_of_work(look: Look) -> Iterator[Seen]:
                 else Seen(i, f"005 {f.value[:8]} lies before 100/0-7 {entered}", None, None, "0-7", f.value[:8])
             )
     for i, value in look.values("c", "801"):
-        if re.fullmatch("[0-9]{8}", value):
+        if real_date(value):
             late = value >= entered
             yield (
                 Seen(i)

@@ -57,7 +57,7 @@ def _cut(text: str) -> tuple[str, str]:
         if len(_RECORD.findall(text)) > 1 or leaders:
             raise RecordError("L0-02", "more than one record")
     else:
-        if len(leaders) > 1:
+        if len(leaders) > 1 or _RECORD.search(text):
             raise RecordError("L0-02", "more than one record")
         fields = list(_FIELD.finditer(text, leaders[0].start() if leaders else 0))
         if not fields:

@@ -5,14 +5,14 @@ Recall is the weighted share of gold facts found in the right place, with half c
 ``matched / (matched + misplaced + repeated + padding + invented)``; F = 2PR/(P+R). Supported subfields are neutral: pasting source
 words never raises precision. The order of fields changes nothing.
 
-Links and institution codes ($2 $5 $6 $7 $8 $9) carry no fact. An authority number ($3) cannot be read off a source: it counts neither
-way where the gold has it and as invented where not.
+Links and institution codes ($2 $3 $5 $6 $7 $8 $9) cannot be read off a source: they count neither way where the gold has the same one
+and as invented where it has not.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from posttrain.rewards.unimarc.profile import load_profile
 from posttrain.rewards.unimarc.support import Source
 
 SUPPORTED_AT_MOST = 10
-_SILENT = frozenset("256789")
+_LINKS = frozenset("2356789")
 _RELATED_TAGS = (
     ("210", "214"),
     ("700", "701", "702"),
@@ -57,7 +57,7 @@ class Fact:
         """Title 3; responsibility, year, ISBN and ISSN 2; others 1."""
         if self.tag == "200":
             return {"a": 3.0, "f": 2.0, "g": 2.0}.get(self.code, 1.0)
-        if self.tag in ("210", "214") and self.code == "d" or self.tag in ("010", "011") and self.code == "a":
+        if (self.tag in ("210", "214") and self.code == "d") or (self.tag in ("010", "011") and self.code == "a"):
             return 2.0
         return 2.0 if self.tag[0] == "7" and self.code in "ab" else 1.0
 
@@ -97,20 +97,28 @@ def facts_of(gold: Record | str | bytes | Sequence[Any] | Mapping[str, Any]) -> 
 
     Raises ValueError for a gold that is neither, or holds no content.
     """
-    if isinstance(gold, (Record, str, bytes)):
-        found = extract(gold)
-        if found.record is None:
-            raise ValueError(f"the gold record cannot be read: {found.fault}; give a record in one of the three forms")
-        rows: Iterable[tuple[str, str, str]] = _content(found.record)
-    else:
-        rows = [_row(row) for row in (gold.get("facts", ()) if isinstance(gold, Mapping) else gold)]
-    facts = (Fact(t, c, v, _comparable(t, c, v)) for t, c, v in rows if is_content(t) and c not in _SILENT and c != "3")
+    rows = _rows(gold)
+    facts = (Fact(t, c, v, _comparable(t, c, v)) for t, c, v in rows if is_content(t) and c not in _LINKS)
     kept = tuple(fact for fact in facts if fact.folded)
     if not kept:
         raise ValueError(
             "the gold holds no content fact (010, 011, 200-225, 3XX, 6XX, 7XX); fidelity needs at least one"
         )
     return kept
+
+
+def links_of(gold: Record | str | bytes | Sequence[Any] | Mapping[str, Any]) -> frozenset[tuple[str, str, str]]:
+    """Links and institution codes of the gold: ``(tag, code, value)``."""
+    return frozenset(row for row in _rows(gold) if row[1] in _LINKS)
+
+
+def _rows(gold: Record | str | bytes | Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    if isinstance(gold, (Record, str, bytes)):
+        found = extract(gold)
+        if found.record is None:
+            raise ValueError(f"the gold record cannot be read: {found.fault}; give a record in one of the three forms")
+        return _content(found.record)
+    return [_row(row) for row in (gold.get("facts", ()) if isinstance(gold, Mapping) else gold)]
 
 
 def _row(row: Any) -> tuple[str, str, str]:
@@ -201,9 +209,9 @@ def _classify(items: list[_Item], facts: Sequence[Fact], source: Source | None) 
         key = (fact.tag, fact.code, fact.folded)
         if taken[key]:
             item.kind = "repeated"
-        elif fact.folded and fact.folded in gold_values and fact.code != "3":
+        elif fact.folded and fact.folded in gold_values:
             item.kind = "misplaced"
-        elif source is not None and fact.code != "3" and source.supports(fact.tag, fact.code, fact.value):
+        elif source is not None and fact.code not in _LINKS and source.supports(fact.tag, fact.code, fact.value):
             supported += 1
             long = len(fact.folded) > len(source.folded) / 2
             item.kind = "padding" if long or supported > SUPPORTED_AT_MOST else "supported"
@@ -212,22 +220,23 @@ def _classify(items: list[_Item], facts: Sequence[Fact], source: Source | None) 
         taken[key] += 1
 
 
-def _items(record: Record, linked: frozenset[tuple[str, str]]) -> list[_Item]:
+def _items(record: Record, links: frozenset[tuple[str, str, str]]) -> list[_Item]:
     out = []
     for i, f in enumerate(record.fields):
         if f.is_control or not is_content(f.tag):
             continue
         for code, value in f.subfields:
-            if code in _SILENT or (code == "3" and (f.tag, value) in linked):
+            if code in _LINKS and (f.tag, code, value) in links:
                 continue
             out.append(_Item(i, Fact(f.tag, code, value, _comparable(f.tag, code, value))))
     return out
 
 
-def judge(record: Record, facts: Sequence[Fact], source: Source | None, gold: Record | None = None) -> Fidelity:
+def judge(
+    record: Record, facts: Sequence[Fact], source: Source | None, links: frozenset[tuple[str, str, str]] = frozenset()
+) -> Fidelity:
     """Fidelity of one record; `facts` empty = no gold, only `invented` and the supported share mean something."""
-    linked = frozenset((f.tag, v) for f in gold.fields for v in f.all("3")) if gold else frozenset()
-    items = _items(record, linked)
+    items = _items(record, links)
     credit = _match(items, facts)
     _classify(items, facts, source)
     counts = Counter(it.kind for it in items)
@@ -269,10 +278,10 @@ def fidelity(
         raise ValueError("fidelity needs gold facts, a source text, or both")
     facts = () if gold is None else facts_of(gold)
     record = extract(xml).record
-    gold_record = extract(gold).record if isinstance(gold, (Record, str, bytes)) else None
+    links = frozenset() if gold is None else links_of(gold)
     prepared = None if source is None else Source(source, load_profile(profile))
     if record is None:
         zero = 0.0 if facts else None
         missing = tuple(_shown(fact) for fact in facts)
         return Fidelity(zero, zero, zero, (), (), missing, {}, frozenset(), 0.0)
-    return judge(record, facts, prepared, gold_record)
+    return judge(record, facts, prepared, links)

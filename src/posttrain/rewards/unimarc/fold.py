@@ -20,13 +20,19 @@ def _ascii_digits(text: str) -> str:
     return "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in text)
 
 
-@lru_cache(maxsize=16_384)
-def fold(value: str) -> str:
-    """The comparison form of a value; '' where nothing but punctuation is left."""
+def _folded(value: str) -> str:
     text = unicodedata.normalize("NFC", value.translate(_MARKS).translate(_SIGNS)).casefold()
     if not text.isascii():
         text = _ascii_digits(text)
     return " ".join(_ISBD.sub(" ", text).split())
+
+
+_remembered = lru_cache(maxsize=16_384)(_folded)
+
+
+def fold(value: str) -> str:
+    """The comparison form of a value; '' where nothing but punctuation is left. Only short values are remembered."""
+    return _remembered(value) if len(value) <= 256 else _folded(value)
 
 
 def number(value: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from posttrain.rewards.unimarc.fields import TAG, Field, Record, RecordError, check_text, checked
+from posttrain.rewards.unimarc.fields import MAX_FIELDS, MAX_TOTAL, TAG, Field, Record, RecordError, check_text, checked
 
 CODED = frozenset({"100", *(str(n) for n in range(105, 146))})
 """Tags whose subfields are fixed-length codes: there compact lines write ``#`` for a blank."""
@@ -55,6 +55,9 @@ def _parsed(text: str, leader: str, blanks: bool) -> Record:
     lines = check_text(text).replace("\r\n", "\n").strip("\n").split("\n")
     leaders: list[str] = []
     fields: list[Field] = []
+    if len(lines) > MAX_FIELDS + 1:
+        raise RecordError("L0-01", f"{len(lines)} lines; at most {MAX_FIELDS} fields")
+    total = 0
     for number, line in enumerate(lines, 1):
         head, _, rest = line.partition(" ")
         if head == leader:
@@ -66,6 +69,9 @@ def _parsed(text: str, leader: str, blanks: bool) -> Record:
         elif head.startswith("00"):
             fields.append(Field(head, value=_plain(rest)))
         else:
+            total += rest.count("$")
+            if total > MAX_TOTAL:
+                raise RecordError("L0-01", f"more than {MAX_TOTAL} subfields in one record", number)
             fields.append(_data_line(head, rest, blanks, number))
     if len(leaders) != 1:
         raise RecordError("L0-03", f"{len(leaders)} leader lines; exactly one line '{leader} ' is expected")

@@ -15,6 +15,7 @@ from posttrain.rewards.unimarc.fields import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_FIELDS,
+    MAX_TOTAL,
     TAG,
     Field,
     Record,
@@ -61,7 +62,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.path: list[str] = []
-        self.records = 0
+        self.records = self.total = 0
         self.leaders: list[str] = []
         self.fields: list[Field] = []
         self.text: list[str] = []
@@ -87,6 +88,9 @@ class _Reader:
                 raise RecordError("L0-02", "more than one record")
         elif local == "subfield":
             self.code = attributes.get("code", "")
+            self.total += 1
+            if self.total > MAX_TOTAL:
+                raise RecordError("L0-01", f"more than {MAX_TOTAL} subfields in one record")
         elif local in ("datafield", "controlfield"):
             self.attributes, self.subfields = attributes, []
             if len(self.fields) >= MAX_FIELDS:

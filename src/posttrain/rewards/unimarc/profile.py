@@ -58,9 +58,10 @@ class TagTable:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """A loaded profile. today: the day beyond which a date lies in the future (the only value taken from the clock)."""
+    """A loaded profile. path: what it was loaded by. today: the day beyond which a date lies in the future (the only value taken from the clock)."""
 
     name: str
+    path: str
     hash: str
     rules: Mapping[str, RuleSpec]
     tags: Mapping[str, TagTable]
@@ -141,6 +142,7 @@ def load_profile(name: str = "ifla") -> Profile:
     coded = merged["coded_100"]
     return Profile(
         name=merged["name"],
+        path=name,
         hash=hashlib.sha256(body.encode()).hexdigest()[:12],
         rules={r: _rule(r, spec) for r, spec in sorted(merged["rules"].items()) if spec.get("on", True)},
         tags=tags,

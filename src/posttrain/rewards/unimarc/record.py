@@ -30,10 +30,12 @@ __all__ = [
     "checked",
     "control",
     "data",
+    "dump",
     "form",
     "from_lines",
     "from_marcxml",
     "from_text",
+    "parse",
     "read",
     "subfields",
     "to_lines",
@@ -65,3 +67,13 @@ def read(text: str | bytes) -> Record:
         except UnicodeDecodeError as error:
             raise RecordError("L0-01", f"not UTF-8: {error.reason} at byte {error.start}") from None
     return READERS[form(check_text(text))](text)
+
+
+parse = read
+
+
+def dump(record: Record, form: str = "marcxml") -> str:
+    """Write a record as ``marcxml``, ``lines`` or ``text``; the inverse of `parse`."""
+    if form not in WRITERS:
+        raise ValueError(f"form {form!r} is unknown; accepted: {', '.join(WRITERS)}")
+    return WRITERS[form](record)

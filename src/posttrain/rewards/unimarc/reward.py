@@ -2,8 +2,10 @@
 
 ``S = sum w_l L_l / sum w_l`` over L1 to L4 (weights .15 .10 .10 .10) and
 ``R = .05 + .95 (w_F F + (1 - w_F) S min(1, F/.5)^2)`` with ``w_F = .55``; R = 0 where L0 fails, and .95 R where text surrounds the
-record. Structure earns nothing when fidelity is nil, so an empty or boilerplate record gets .05. Levels are taken against
-the gold record (see `grading`), so leaving a fact out never pays. Deterministic, independent of the batch, no clock.
+record. Structure earns nothing when fidelity is nil, so an empty or boilerplate record gets .05.
+
+Where the gold is a record, levels are taken against it (see `grading`), so leaving a fact out never pays; a gold that is a list of
+facts gives no such guarantee. Deterministic and independent of the batch. Source: this project's UNIMARC specification, section 5.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from typing import Any
 
 from posttrain.core.group import Group, Score
 from posttrain.rewards.unimarc.extract import Extracted, extract
-from posttrain.rewards.unimarc.fidelity import Fact, Fidelity, facts_of, judge
-from posttrain.rewards.unimarc.fields import Field, Record
+from posttrain.rewards.unimarc.fidelity import Fact, Fidelity, facts_of, judge, links_of
+from posttrain.rewards.unimarc.fields import Record
 from posttrain.rewards.unimarc.grading import Tally, levels_of, outside_issue, structural_issue, tally
 from posttrain.rewards.unimarc.profile import load_profile
 from posttrain.rewards.unimarc.support import Source
@@ -48,13 +50,10 @@ class _Gold:
             raise ValueError(f"group {where}: facts['unimarc_gold']: {error}") from None
         found = extract(gold) if isinstance(gold, (Record, str, bytes)) else None
         self.record = found.record if found else None
+        self.links = links_of(gold)
         self.source = None if source is None else Source(source, reward.profile)
-        self.tallies = tally(self.record or _skeleton(self.facts), reward.profile)
-
-
-def _skeleton(facts: Sequence[Fact]) -> Record:
-    """A record with one field per fact, only to count how often each rule applies when the gold is a list of facts."""
-    return Record("", tuple(Field(fact.tag, "  ", ((fact.code, fact.value),)) for fact in facts))
+        # A list of facts says nothing of fields, so structure is then graded on the answer alone.
+        self.tallies = tally(self.record, reward.profile) if self.record else None
 
 
 class UnimarcReward:
@@ -77,7 +76,11 @@ class UnimarcReward:
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
         """One Score per response. Raises ValueError for a group without readable gold facts (unless structure_only)."""
-        return [[self.score(r.text, self._gold(group)) for r in group.responses] for group in groups]
+        out = []
+        for group in groups:
+            gold = self._gold(group)
+            out.append([self.score(response.text, gold) for response in group.responses])
+        return out
 
     def of(self, text: str | Record, gold: Any = None, source: str | None = None) -> Score:
         """Score one answer outside a group."""
@@ -131,8 +134,8 @@ class UnimarcReward:
             levels = levels_of(tallies, self.profile)
             value = self.structure(levels)
             return self._made(value, {"L0": 1.0, **levels}, found, tallies, None, stamp)
-        truth = judge(found.record, gold.facts, gold.source, gold.record)
-        tallies = tally(found.record, self.profile, truth.anchored)
+        truth = judge(found.record, gold.facts, gold.source, gold.links)
+        tallies = tally(found.record, self.profile, truth.anchored if gold.tallies is not None else None)
         levels = levels_of(tallies, self.profile, gold.tallies)
         f1, precision, recall = truth.f1 or 0.0, truth.precision or 0.0, truth.recall or 0.0
         invented = float(truth.counts.get("invented", 0))

@@ -17,8 +17,10 @@ _YEAR_PHRASE = re.compile(
 )
 _NUMBERS = re.compile(r"[0-9]+|\b[ivxlcdm]+\b")
 _EXTENT_WORDS = frozenset(
-    "p pp pages page vol volume volumes v f fol feuillets ff leaves ill illustrations col carte cartes map maps cm mm x couv "
-    "en com and et с стр ил см карт 页 冊 册 插图 图 厘米 i xi".split()
+    tokens(
+        "p pp pages page vol volume volumes v f fol feuillets ff leaves ill illustrations col carte cartes map maps cm mm x couv "
+        "en et and с стр ил см карт 页 冊 册 插图 图 厘米"
+    ).split()
 )
 _ISBN_RUN = re.compile(r"[0-9][0-9Xx \-‐]{6,20}[0-9Xx]")
 
