@@ -199,7 +199,7 @@ def test_built_in_templates_hold_tools_and_thinking(name: str) -> None:
     assert "Let me see." in said and '"b": "<|im_end|>"' in said and "It is four." in said and "easy" in said
     assert "four" not in said.replace("It is four.", "")
     stops = np.isin(done.responses[0].tokens, r.stops)
-    assert stops.sum() == 2 and done.responses[0].trained[stops].all()
+    assert done.responses[0].trained[stops].sum() == 2 and done.responses[0].trained[-1]
 
 
 SPECIALS = sorted(
@@ -253,10 +253,8 @@ def test_explain_shows_ids_and_colours() -> None:
     stream = io.StringIO()
     Console(file=stream, width=200).print(out)
     assert (
-        ("prompt:" in stream.getvalue()
-        and "yes" in stream.getvalue().replace("[", "").replace("]", ""))
-        or "×0.5" in stream.getvalue()
-    )
+        "prompt:" in stream.getvalue() and "yes" in stream.getvalue().replace("[", "").replace("]", "")
+    ) or "×0.5" in stream.getvalue()
     assert f"[{done.responses[0].tokens[-1]}×0.5]" in out.plain
     green = "".join(out.plain[s.start : s.end] for s in out.spans if "green" in str(s.style))
     assert green == "yes<|im_end|>"

@@ -127,7 +127,8 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
         for name, module in inner.named_modules():
             if isinstance(module, TrainableTokensLayer):
                 key = name.replace(".token_adapter", "") + ".weight"
-                state[key] = module.get_merged_weights(module.active_adapters).to(state[key].dtype)
+                rows = module.get_merged_weights(module.active_adapters)
+                state[key] = rows.to(module.get_base_layer().weight.dtype)
     keep_ties(inner, state)
     return state
 

@@ -242,14 +242,10 @@ class Renderer:
         if k + 1 < len(turns):
             following = whole.find(_kept(self.speller.guard(turns[k + 1].content, turns[k + 1].role)), at + len(text))
             limit = following if following > at else limit
-        if stop and stop.start() < limit and self._same_turn(whole, at + len(text), stop.start(), turns[k]):
+        if stop and stop.start() < limit and not self.speller.opener.search(whole, at + len(text), stop.start()):
             return stop.end()
         self.counts["assistant turns without a stop token"] += 1
         return mark[1] if mark is not None else at + len(text)
-
-    def _same_turn(self, whole: str, text_end: int, stop_start: int, turn: Message) -> bool:
-        """Is the stop token found the one of this turn? Only tool calls may stand between the text and it."""
-        return bool(turn.tool_calls) or not self.speller.control.search(whole, text_end, stop_start)
 
     # --- tokens ----------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class Speller:
         turn = self._turn_markers(words, template)
         self.control_words = special | written | turn
         self.control = re.compile(f"(?<!{OPEN})(?:{_any_of(self.control_words)})")
+        self.opener = re.compile(f"(?<!{OPEN})(?:{_any_of(turn - set(names.values()))})")
         self.stop = re.compile(f"(?<!{OPEN})(?:{_any_of(names.values())})")
         self.control_ids = {words.get(w, tokenizer.convert_tokens_to_ids(w)): w for w in self.control_words}
         edge = f"[{OPEN}{CLOSE}]"
@@ -149,15 +150,17 @@ class Speller:
         contexts = [self._context(before) for before, _ in jobs]
         joined = self._encode([c + text for (c, _), (_, text) in zip(contexts, jobs, strict=True)])
         out = []
-        for (context, known), (_, text), ids in zip(contexts, jobs, joined, strict=True):
-            if ids[: len(known)] == known:
-                out.append(ids[len(known) :])
-            else:  # the tokenizer merges across the border: encode after a line break, which nothing merges with
-                ids = self._encode(["\n" + text])[0]
-                cut = len(self._newline) if ids[: len(self._newline)] == self._newline else 0
-                assert cut or not context, f"no border in {text[:20]!r}"
-                out.append(ids[cut:])
+        for (_, known), (_, text), ids in zip(contexts, jobs, joined, strict=True):
+            out.append(ids[len(known) :] if ids[: len(known)] == known else self._inside(text))
         return out
+
+    def _inside(self, text: str) -> list[int]:
+        """Ids of text in the middle of a line, where it merges with what stands before: behind an anchor that it leaves alone."""
+        for anchor in ("\n", "a", "1", "."):
+            known, ids = self._encode([anchor, anchor + text])
+            if ids[: len(known)] == known:
+                return ids[len(known) :]
+        return self._encode([text])[0]
 
     def _context(self, before: str) -> tuple[str, list[int]]:
         """The end of the text before, from its last control word on (whose ids stay as they are), and its ids."""
@@ -178,10 +181,7 @@ class Speller:
         """Ids of a control word as ordinary text: spelled with its first character apart, so that nothing matches it."""
         if word not in self._spelled:
             halves = [word[:1], word[1:]] if len(word) > 1 else [word]
-            ids: list[int] = []
-            for joined, half in zip(self._encode(["\n" + h for h in halves]), halves, strict=True):
-                known = len(self._newline)
-                ids += joined[known:] if joined[:known] == self._newline else self._encode([half])[0]
+            ids = [i for half in halves for i in self._inside(half)]
             if any(i in self.control_ids for i in ids):
                 raise ValueError(
                     f"the tokenizer makes a control token of plain text: {word!r} cannot be written as data"
