@@ -16,6 +16,7 @@ from posttrain.core.recipe import Kind, Spec
 from posttrain.jobs.job import Data, Rows
 
 Sort = Literal["flag", "int", "number", "text", "choice", "list", "member", "spec", "data", "any"]
+NAMED = {"model": "MODEL", "out": "DIR", "reward": "RUN", "recipe": "RECIPE"}
 METAVARS = {"int": "N", "number": "X", "text": "TEXT", "list": "ITEM", "data": "FILE", "any": "VALUE", "spec": "YAML"}
 
 
@@ -38,6 +39,8 @@ class Field:
     @property
     def metavar(self) -> str:
         """How the value is called in help: its choices, or what kind of thing it is."""
+        if self.sort == "text" and self.name in NAMED:
+            return NAMED[self.name]
         if self.sort == "choice":
             return "{" + ",".join(self.choices) + "}"
         if self.sort == "member":
@@ -57,7 +60,7 @@ class Field:
     @property
     def default_text(self) -> str:
         """The default as one would write it; empty where there is none."""
-        if self.required or self.default is None:
+        if self.required or self.default is None or self.default == []:
             return ""
         value = self.default
         if self.sort == "member" and isinstance(value, dict):
@@ -65,8 +68,18 @@ class Field:
         if isinstance(value, str) and value:
             return value
         if isinstance(value, float):
-            return f"{value:g}"
+            return short(value) if value != 0 and abs(value) < 1e-3 else f"{value:g}"
         return json.dumps(value, ensure_ascii=False)
+
+
+def short(number: float) -> str:
+    """A small number as people write it: 2e-5.
+
+    >>> short(0.00002)
+    '2e-5'
+    """
+    mantissa, _, exponent = f"{number:.6e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def fields_of(node: type[Spec]) -> list[Field]:
@@ -101,7 +114,7 @@ def _sort(annotation: Any) -> tuple[Sort, tuple[str, ...], type[Spec] | None, bo
     if origin in (Union, types.UnionType):
         rest = [a for a in args if a is not type(None)]
         optional = len(rest) < len(args)
-        if any(a is Rows for a in rest):
+        if any(a is Rows or get_args(a)[:1] == (Rows,) for a in rest):
             return "data", (), Data, optional
         if len(rest) == 1:
             sort, choices, inner, _ = _sort(rest[0])

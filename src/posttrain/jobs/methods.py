@@ -15,7 +15,7 @@ from rich.text import Text
 from posttrain import methods as _members  # noqa: F401  (importing registers them)
 from posttrain.core.method import Method
 from posttrain.core.recipe import RecipeError, Spec, nearest
-from posttrain.jobs.fields import Field, fields_of
+from posttrain.jobs.fields import Field, fields_of, short
 from posttrain.jobs.job import Context
 
 PAPER = re.compile(r"arXiv:\s?(\d{4}\.\d{4,5})")
@@ -54,16 +54,6 @@ def rows() -> list[Row]:
             )
         )
     return out
-
-
-def short(number: float) -> str:
-    """A rate as people write it: 2e-5.
-
-    >>> short(0.00002)
-    '2e-5'
-    """
-    mantissa, _, exponent = f"{number:.6e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 class Methods(Spec):

@@ -24,9 +24,9 @@ from posttrain.jobs import catalogue
 from posttrain.jobs.chat import Chat
 from posttrain.jobs.check import Check
 from posttrain.jobs.evaluate import Evaluate
-from posttrain.jobs.fields import Field, fields_of
+from posttrain.jobs.fields import Field, fields_of, short
 from posttrain.jobs.job import Data, Job
-from posttrain.jobs.methods import Methods, Row, rows, short
+from posttrain.jobs.methods import Methods, Row, rows
 from posttrain.jobs.pipeline import RunRecipe
 from posttrain.jobs.report import Report
 from posttrain.jobs.sample import Sample
@@ -71,6 +71,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "project",
     ),
 }
+FIRST = ("sft", "reward", "dpo")
+"""Verbs that the overview lists first."""
 SHORT = ("optimizer",)
 """Nodes whose fields are also options without the prefix."""
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,11 +84,9 @@ NOTE = "<!-- Written by `python -m posttrain.jobs.schema`; change the docstrings
 
 def command_schema() -> dict[str, Any]:
     """What `cli.py` reads: every verb with its options in sections."""
-    import posttrain.jobs.job as job_module
-
-    assert job_module.Job.members, "jobs are registered by their import"
     verbs: dict[str, Any] = {}
-    for name, cls in Method.members.items():
+    order = sorted(Method.members, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
+    for name, cls in ((n, Method.members[n]) for n in order):
         assert issubclass(cls, Method)
         verbs[name] = train_verb(name, cls)
     verbs["train"] = train_verb(None, None)
@@ -194,7 +194,7 @@ def option(field: Field, path: tuple[str, ...], plain: bool) -> dict[str, Any]:
         "choices": list(field.choices),
         "required": field.required,
         "optional": field.optional,
-        "default": "" if field.sort == "flag" and not field.default else field.default_text,
+        "default": ("on" if field.default else "") if field.sort == "flag" else field.default_text,
         "help": unquoted(field.help),
     }
 
@@ -337,7 +337,7 @@ def recipe_page() -> str:
     told = inspect.cleandoc(pipeline.__doc__ or "")
     lines = ["# Recipes", "", NOTE, "", told]
     nodes: dict[str, type[Spec]] = {}
-    named = {n: c for n, c in sorted(Job.members.items())}
+    named = dict(sorted(Job.members.items()))
     others = {f"posttrain {n}": c for n, (_, c) in VERBS.items() if c not in named.values()}
     for title, cls in [*((f"job: {n}", c) for n, c in named.items()), *others.items()]:
         lines += ["", f"## {title}", "", first_line(cls), "", *field_table(fields_of(cls))]
