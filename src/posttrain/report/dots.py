@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from html import escape
 
 from posttrain.report.axes import COLOURS, TEXT, Scale, cut, label, line, node, number, spread, svg
-from posttrain.report.plot import legend
 from posttrain.stats import Interval
 
 WIDTH, ROW = 460.0, 30.0

@@ -63,9 +63,11 @@ def _side(name: str, answer: str, score: str | None) -> str:
 
 def _change(row: Mapping[str, Any]) -> str:
     old, new = row.get("score_before"), row.get("score_after")
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (old, new)):
+    if not (
+        isinstance(old, (int, float)) and isinstance(new, (int, float)) and math.isfinite(old) and math.isfinite(new)
+    ):
         return ""
-    rise = float(new) - float(old)
+    rise = new - old
     word, class_ = ("▲", "chip up") if rise > 0 else ("▼", "chip down") if rise < 0 else ("=", "chip")
     return node("li", escape(f"{word} {rise:+.3g}" if rise else "= unchanged"), class_=class_)
 

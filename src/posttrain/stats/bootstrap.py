@@ -150,7 +150,7 @@ def _replicates(x: Floats, index: Any, stat: Stat | None, reps: int, seed: int) 
         c = fold(x, index)
         return np.concatenate([(w @ c.sums) / (w @ c.sizes) for w in _counts(g, reps, seed)])
     rows = np.arange(len(x)) if index is None else index
-    out = []
+    out: list[float] = []
     for w in _counts(g, reps, seed):
         out.extend(float(stat(np.repeat(x, k.astype(int)[rows], axis=0))) for k in w)
     return np.asarray(out)

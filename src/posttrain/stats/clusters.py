@@ -8,9 +8,9 @@ unequal clusters is a ratio of sums, so its variance uses the linearised residua
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,7 +63,7 @@ def fold(values: ArrayLike, cluster: Sequence[Any] | ArrayLike | None = None) ->
 
 def labels(cluster: Sequence[Any] | ArrayLike, n: int) -> NDArray[np.intp]:
     """Cluster labels of any hashable kind as integers 0..G-1 in order of first appearance [n]."""
-    names = list(cluster) if not isinstance(cluster, np.ndarray) else cluster.tolist()
+    names: list[Any] = cluster.tolist() if isinstance(cluster, np.ndarray) else list(cast(Iterable[Any], cluster))
     if len(names) != n:
         raise ValueError(f"cluster names {len(names)} rows, values have {n}: give one label per row")
     seen: dict[Any, int] = {}
