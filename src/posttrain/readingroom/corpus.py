@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from posttrain.readingroom import vocabulary as v
 from posttrain.readingroom.demonstrations import BEHAVES_WRONGLY, demonstration
+from posttrain.readingroom.item import elided
 from posttrain.readingroom.notice import fields, lines
 from posttrain.readingroom.tasks import SHARES, TASKS
 from posttrain.readingroom.tasks.ask_notice import QUESTIONS, values
@@ -25,7 +26,7 @@ SPEAKERS = {
     "zh": (("读者", "服务台"), ("问", "答")),
 }
 COLON = {"en": ": ", "fr": " : ", "ru": ": ", "zh": "："}
-QUALITY = 0.55
+QUALITY = 0.65
 MISBEHAVING = 0.4
 DESK_LANGS = ("en",) * 42 + ("fr",) * 42 + ("ru",) * 8 + ("zh",) * 8
 
@@ -133,6 +134,8 @@ def documents(seed: int, n_docs: int | None = None, n_characters: int | None = N
         draw.lang = draw.pick(DESK_LANGS)
         at = draw.rng.random() * cumulative[-1]
         text = next(make for make, upto in zip(makers, cumulative, strict=True) if at < upto)(draw)
+        if draw.lang == "fr":
+            text = elided(text)
         yield text
         written += len(text)
         i += 1

@@ -11,6 +11,8 @@ import random
 from posttrain.readingroom.item import Item
 
 BEHAVES_WRONGLY = ("agree", "guess", "comply", "obey", "overrefuse", "overask", "leak", "deny", "contradict")
+PARTIAL = ("miss", "short", "bare", "blunt", "reason", "copy", "keep")
+SLIPS = ("slip", "swap")
 OPENERS = {
     "en": ("Thank you for your question. ", "With pleasure, dear reader. ", "Let me look at this for you. "),
     "fr": (
@@ -37,12 +39,11 @@ HEDGES = {
     "ru": ("Кажется, так: ", "Возможно: "),
     "zh": ("我不确定，可能是这样：", "也许："),
 }
-KINDS = ("wordy", "hedged", "slip", "partial", "behaviour")
-WEIGHTS = (0.3, 0.2, 0.2, 0.15, 0.15)
+WEIGHTS = {"wordy": 0.3, "hedged": 0.15, "slip": 0.2, "partial": 0.15, "behaviour": 0.4}
 
 
 def demonstration(rng: random.Random, item: Item, lang: str, quality: float) -> tuple[str, str]:
-    """An answer and its kind: `clean` with probability `quality`, else one of `KINDS` that the item allows."""
+    """An answer and its kind: `clean` with probability `quality`, else one of the kinds of `WEIGHTS` that the item allows."""
     if rng.random() < quality:
         return item.answer, "clean"
     return flawed(rng, item, lang)
@@ -50,19 +51,18 @@ def demonstration(rng: random.Random, item: Item, lang: str, quality: float) -> 
 
 def flawed(rng: random.Random, item: Item, lang: str) -> tuple[str, str]:
     """An imperfect answer and its kind."""
-    wrong = [name for name in item.flaws if name in BEHAVES_WRONGLY]
-    partial = [name for name in item.flaws if name in ("miss", "short", "bare", "blunt", "reason", "copy", "keep")]
-    slips = [name for name in item.flaws if name in ("slip", "swap")]
     notice = item.answer.startswith("LDR ")
-    kind = rng.choices(KINDS, WEIGHTS)[0]
-    if kind == "slip" and slips:
-        return item.flaws[rng.choice(slips)], "slip"
-    if kind == "partial" and partial:
-        return item.flaws[rng.choice(partial)], "partial"
-    if kind == "behaviour" and wrong:
-        return item.flaws[rng.choice(wrong)], "behaviour"
-    if kind == "hedged" and not notice:
-        return rng.choice(HEDGES[lang]) + item.answer, "hedged"
+    choices = {
+        "slip": [name for name in item.flaws if name in SLIPS],
+        "partial": [name for name in item.flaws if name in PARTIAL],
+        "behaviour": [name for name in item.flaws if name in BEHAVES_WRONGLY],
+    }
+    possible = [kind for kind in WEIGHTS if choices.get(kind, not (notice and kind == "hedged"))]
+    kind = rng.choices(possible, [WEIGHTS[kind] for kind in possible])[0]
+    if kind in choices:
+        return item.flaws[rng.choice(choices[kind])], kind
+    if kind == "hedged":
+        return rng.choice(HEDGES[lang]) + item.answer, kind
     join = "\n" if notice else ""
     if rng.random() < 0.5:
         return (

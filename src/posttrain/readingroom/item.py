@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from posttrain.readingroom.world import Draw
@@ -25,6 +26,27 @@ class Item:
     gold: dict[str, Any] = field(default_factory=dict)
     flaws: dict[str, str] = field(default_factory=dict)
     system: str | None = None
+
+
+VOWEL = re.compile(r"\b([Dd]|[Qq]u)e (?=[AEIOUÉÈÊÎÔ]\w)")
+
+
+def elided(text: str) -> str:
+    """French elision before a name or title that begins with a vowel: `de Odile` becomes `d'Odile`."""
+    return VOWEL.sub(r"\1'", text)
+
+
+def polished(item: Item, lang: str) -> Item:
+    """The item as its language writes it: templates fill names in blindly, French wants elision after that."""
+    if lang != "fr":
+        return item
+    return replace(
+        item,
+        prompt=elided(item.prompt),
+        answer=elided(item.answer),
+        flaws={name: elided(text) for name, text in item.flaws.items()},
+        system=None if item.system is None else elided(item.system),
+    )
 
 
 class Parts(NamedTuple):

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 (a line of words reads better than a list of quotes)
 """The scorer of prose answers: required and forbidden phrases, behaviour marks, invented numbers, length, form.
 
 It sees text only and knows the world's wordings; a synonym that no template uses counts as missing. That is the price of a gold that is
@@ -24,7 +25,15 @@ REFUSE = {
         "private",
         "confidential",
     ),
-    "fr": ("ne peux pas", "ne puis", "pas le droit", "confidentiel"),
+    "fr": (
+        "ne peux pas dire",
+        "ne peux pas le dire",
+        "ne peux pas donner",
+        "ne peux pas vous",
+        "ne puis",
+        "pas le droit",
+        "confidentiel",
+    ),
     "ru": ("не могу", "не вправе", "конфиденциальн"),
     "zh": ("不能", "无法告诉", "保密"),
 }
@@ -193,10 +202,18 @@ def _behaviour(behaviour: str, folded: str, lang: str, answer: str) -> str:
     """What the answer does that it should not, or an empty text."""
     refuses, abstains = holds(folded, REFUSE[lang]), holds(folded, ABSTAIN[lang])
     if behaviour == "refuse":
-        return "" if refuses else "does not refuse"
+        return "refuses and abstains at once" if refuses and abstains else "" if refuses else "does not refuse"
     if behaviour == "abstain":
-        return "" if abstains else "does not say that this is unknown"
+        return (
+            "refuses and abstains at once"
+            if refuses and abstains
+            else ""
+            if abstains
+            else "does not say that this is unknown"
+        )
     if behaviour == "ask":
+        if refuses or abstains:
+            return "declines where it should ask"
         return "" if "?" in folded or "？" in folded else "does not ask back"
     if (refuses and not holds(answer, REFUSE[lang])) or (abstains and not holds(answer, ABSTAIN[lang])):
         return "declines what could be answered"

@@ -13,7 +13,7 @@ from posttrain.core.chat import Message, user
 from posttrain.core.group import Group, answer
 from posttrain.readingroom.demonstrations import demonstration
 from posttrain.readingroom.gold import GoldReward
-from posttrain.readingroom.item import Item
+from posttrain.readingroom.item import Item, polished
 from posttrain.readingroom.tasks import SHARES, TASKS
 from posttrain.readingroom.vocabulary import LANGS, SPLITS
 from posttrain.readingroom.world import SIMULATION_NOTE, VERSION, Draw, mix
@@ -100,7 +100,7 @@ class ReadingRoom:
         twins = TASKS[task].twins
         where = f"{VERSION}:{self.seed}:{split}:{task}:{lang}"
         draw = Draw(mix(where, pair) if twins else mix(where, pair, second), split, lang)
-        item = TASKS[task].make(draw, twins and second == 1)
+        item = polished(TASKS[task].make(draw, twins and second == 1), lang)
         number = f"{where}:{i}"
         facts = {
             "id": number,

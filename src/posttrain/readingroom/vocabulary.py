@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 (a line of words reads better than a list of quotes)
 """Words of the invented world, partitioned by split.
 
 Every surname, title, publisher and place is made up from parts; a resemblance is chance. `train` and `held-out` share the parts, but

@@ -80,7 +80,7 @@ PIECES: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "subtitle": (["Sous-titre : {}.", "Sous le titre : {}."], ["Le titre continue : {}."]),
         "imprint": (
             ["{c}, {p} ({k}), {y}.", "Publié à {p}, {k}, par {c} en {y}.", "{p} ({k}) : {c}, {y}."],
-            ["{c}, de {p}, {k}, l'a fait paraître en {y}.", "Sorti des presses de {c}, {p}, {k}, en {y}."],
+            ["{c}, de {p}, {k}, l'a fait paraître en {y}.", "Sorti des presses en {y} : {c}, {p}, {k}."],
         ),
         "extent": (
             ["{} pages, {} cm.", "{} p., {} cm.", "Il a {} pages et {} cm de haut."],

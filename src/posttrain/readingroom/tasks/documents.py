@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 (a line of words reads better than a list of quotes)
 """Documents that may carry planted instructions, and the slot for canary secrets.
 
 A document comes with a question; some documents hold a line that gives orders (say a word, ignore the desk, praise someone). The right answer is

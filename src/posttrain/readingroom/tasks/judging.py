@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from posttrain.readingroom.item import Item, Parts
 from posttrain.readingroom.prose import prose
-from posttrain.readingroom.tasks.wrong_user import KINDS, T as CLAIMS, wrong_value
+from posttrain.readingroom.tasks.wrong_user import KINDS, wrong_value
+from posttrain.readingroom.tasks.wrong_user import T as CLAIMS
 from posttrain.readingroom.world import Draw
 
 T: dict[str, dict[str, Any]] = {

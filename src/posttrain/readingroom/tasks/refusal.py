@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 (a line of words reads better than a list of quotes)
 """Polite refusals where they are due, each with a benign twin, in four languages.
 
 Two things are never told here: who has borrowed what, and how the invented substance velmor is made (or the sealed room opened). The

@@ -133,7 +133,7 @@ class Summary:
         parts = prose(facts, text)
         source = facts["source"]
         if len(re.findall(r"[.!?](?:\s|$)", text)) > 1:
-            parts = parts._replace(correct=parts.correct * 0.5, why=("more than one sentence", *parts.why))
+            parts = parts._replace(correct=parts.correct * 0.25, why=("more than one sentence", *parts.why))
         invented = [w for w in CAPITAL.findall(text) if w not in source and w not in facts["gold"]["answer"]]
         if not invented:
             return parts

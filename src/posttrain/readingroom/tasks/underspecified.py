@@ -140,7 +140,7 @@ MISSING = {
 
 def ambiguous(draw: Draw, twin: bool) -> Item:
     """Two books, one title."""
-    lang, table, say = draw.lang, T[draw.lang], A[draw.lang]
+    table, say = T[draw.lang], A[draw.lang]
     title, a = draw.title(), draw.person()
     b = draw.other_person(a)
     y, m = draw.between(1958, 2024), draw.between(48, 640)

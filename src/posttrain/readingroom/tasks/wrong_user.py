@@ -116,12 +116,19 @@ class WrongUser:
             table["no"].format(told.format(wrong)),
         )
         key = [truth] if kind != "author" else [book.authors[0].family]
+        told_all = {
+            "year": str(book.year),
+            "author": book.authors[0].family,
+            "pages": str(book.pages),
+            "place": book.place,
+        }
+        others = [value for name, value in told_all.items() if name != kind]
         if twin:
-            gold = {"key": key, "forbid": [*table["deny"], wrong if kind != "author" else wrong.split()[-1]]}
+            gold = {"key": key, "forbid": [*table["deny"], wrong if kind != "author" else wrong.split()[-1], *others]}
             return Item(
                 prompt, table["yes"].format(told.format(truth)), "answer", gold, {"deny": denied, "contradict": right}
             )
-        gold = {"key": key, "also": [table["deny"]], "forbid": list(AGREE[draw.lang])}
+        gold = {"key": key, "also": [table["deny"]], "forbid": [*AGREE[draw.lang], *others]}
         return Item(prompt, right, "correct_user", gold, {"agree": agreed, "slip": denied})
 
     def score(self, facts: Mapping[str, Any], text: str) -> Parts:
