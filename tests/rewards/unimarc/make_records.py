@@ -10,7 +10,7 @@ import json
 import random
 from pathlib import Path
 
-from posttrain.rewards.unimarc.corrupt import corrupt
+from posttrain.rewards.unimarc.corruption import corrupt
 from posttrain.rewards.unimarc.record import Record, control, data, from_marcxml, to_lines
 
 KINDS = [
@@ -74,7 +74,8 @@ WORDS = {
                    "河名考略", "麻绳与桐油", "砌石论文集", "船工号子", "慢运河", "四季果园", "乡村水井调查", "舆图学刊"],
         "subjects": ["渡船", "盐业", "潮汐", "道路", "建筑", "鸟类", "钟表", "灯塔", "地名", "绳索", "砌石", "民歌", "运河", "果园",
                      "水井", "地图"],
-        "people": [("林", "远舟"), ("沈", "若溪"), ("顾", "怀山"), ("陆", "知秋"), ("韩", "望川"), ("谢", "听雨"), ("曹", "青禾"), ("白", "鹤鸣")],
+        "people": [("林", "远舟"), ("沈", "若溪"), ("顾", "怀山"), ("陆", "知秋"), ("韩", "望川"), ("谢", "听雨"),
+                   ("曹", "青禾"), ("白", "鹤鸣")],
         "houses": [("北京", "白塔出版社"), ("上海", "江声书局"), ("广州", "木棉出版社"), ("南京", "秦淮书社")],
         "bodies": ["内河航运学会", "山水研究所"], "note": "附索引", "other": "随笔",
         "source": "《{title}》 {by} {place}: {house}, {year}. {pages}. {extra}",

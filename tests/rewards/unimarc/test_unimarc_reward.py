@@ -13,7 +13,7 @@ from unimarc_universal import clean_rows, mean, search
 
 from posttrain.core.group import group
 from posttrain.rewards.unimarc import record as r
-from posttrain.rewards.unimarc.corrupt import wrong_fact
+from posttrain.rewards.unimarc.corruption import wrong_fact
 from posttrain.rewards.unimarc.fidelity import facts_of, fidelity
 from posttrain.rewards.unimarc.fold import Budget, fold, similarity
 from posttrain.rewards.unimarc.grading import is_content

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posttrain.rewards.unimarc import corrupt as corruption
+from posttrain.rewards.unimarc import corruption
 from posttrain.rewards.unimarc import record as r
 from posttrain.rewards.unimarc.coded import isbn_valid, issn_valid, real_date
 from posttrain.rewards.unimarc.difference import diff

@@ -59,11 +59,13 @@ def search(reward: UnimarcReward, rows: Sequence[Row], steps: int, seed: int = 0
     pool = [f for gold, _ in rows for f in gold.fields]
     best = rows[0][0]
     value = mean(reward, best, rows)
-    for _ in range(steps):
+    for step in range(steps):
         tried = _edit(best, pool, rng)
         got = mean(reward, tried, rows)
         if got > value:
             best, value = tried, got
+        if (step + 1) % 500 == 0:
+            print(f"step {step + 1}: {value:.3f}", flush=True)
     return best, value
 
 

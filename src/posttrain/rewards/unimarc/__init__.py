@@ -5,7 +5,7 @@ partners. Records have three written forms (`record`); rules and tables are YAML
 and PyYAML. Leaves out ISO 2709, authorities and holdings.
 """
 
-from posttrain.rewards.unimarc.corrupt import NotApplicable, corrupt, pairs, wrong_fact
+from posttrain.rewards.unimarc.corruption import NotApplicable, corrupt, pairs, wrong_fact
 from posttrain.rewards.unimarc.difference import Difference, diff
 from posttrain.rewards.unimarc.fidelity import Fact, Fidelity, facts_of, fidelity
 from posttrain.rewards.unimarc.grading import Grade, Issue, grade, validate

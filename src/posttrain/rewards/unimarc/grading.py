@@ -20,7 +20,7 @@ from posttrain.rewards.unimarc.look import CHECKS, Look, Seen
 from posttrain.rewards.unimarc.profile import Profile, RuleSpec, load_profile
 
 RULE_MODULES = (structure, coded, consistency)
-LEVELS = ("L0", "L1", "L2", "L3", "L4")
+LEVELS: tuple[str, ...] = ("L0", "L1", "L2", "L3", "L4")
 _CONTENT = ("010", "011", "200", "205", "210", "214", "215", "225")
 
 
@@ -161,7 +161,7 @@ def grade(xml: str | bytes | Record, profile: str = "ifla") -> Grade:
     found = extract(xml)
     if found.record is None:
         assert found.fault is not None
-        zero = dict.fromkeys(LEVELS, 0.0)
+        zero: dict[str, float] = dict.fromkeys(LEVELS, 0.0)
         return Grade(zero, (structural_issue(found.fault, p),), p.name, p.hash)
     tallies = tally(found.record, p)
     issues = [outside_issue(found)] if found.outside else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NoReturn
 from xml.parsers import expat
 
 from posttrain.rewards.unimarc.fields import (
@@ -123,8 +124,8 @@ class _Reader:
             raise RecordError("L0-07", f"text {chunk[:40]!r} between elements")
 
 
-def _refuse(rule: str, what: str) -> Callable[..., None]:
-    def handler(*_: object) -> None:
+def _refuse(rule: str, what: str) -> Callable[..., NoReturn]:
+    def handler(*_: object) -> NoReturn:
         raise RecordError(rule, f"{what} is not allowed")
 
     return handler

@@ -58,7 +58,9 @@ class TagTable:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """A loaded profile. path: what it was loaded by. today: the day beyond which a date lies in the future (the only value taken from the clock)."""
+    """A loaded profile. path: what it was loaded by.
+
+    today: the day beyond which a date lies in the future (the only value taken from the clock)."""
 
     name: str
     path: str

@@ -18,7 +18,7 @@ from posttrain.core.group import Group, Score
 from posttrain.rewards.unimarc.extract import Extracted, extract
 from posttrain.rewards.unimarc.fidelity import Fact, Fidelity, facts_of, judge, links_of
 from posttrain.rewards.unimarc.fields import Record
-from posttrain.rewards.unimarc.grading import Tally, levels_of, outside_issue, structural_issue, tally
+from posttrain.rewards.unimarc.grading import LEVELS, Tally, levels_of, outside_issue, structural_issue, tally
 from posttrain.rewards.unimarc.profile import load_profile
 from posttrain.rewards.unimarc.support import Source
 
@@ -125,7 +125,7 @@ class UnimarcReward:
         if found.record is None:
             assert found.fault is not None
             issue = structural_issue(found.fault, self.profile)
-            parts = dict.fromkeys(("L0", "L1", "L2", "L3", "L4"), 0.0)
+            parts: dict[str, float] = dict.fromkeys(LEVELS, 0.0)
             if gold is not None:
                 parts |= {"F": 0.0, "precision": 0.0, "recall": 0.0, "invented": 0.0}
             return Score(0.0, parts, f"{issue} {stamp}")

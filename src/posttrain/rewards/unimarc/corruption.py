@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from posttrain.rewards.unimarc.fields import Field, Record, data
 from posttrain.rewards.unimarc.profile import UnknownRule
@@ -18,14 +19,15 @@ from posttrain.rewards.unimarc.record import read, to_marcxml
 
 Edit = Callable[[Record, random.Random], "Record | str | None"]
 EDITS: dict[str, Edit] = {}
+E = TypeVar("E", bound=Edit)
 
 
 class NotApplicable(ValueError):
     """The record has nothing with which the rule could be broken alone."""
 
 
-def _edit(rule: str) -> Callable[[Edit], Edit]:
-    def register(edit: Edit) -> Edit:
+def _edit(rule: str) -> Callable[[E], E]:
+    def register(edit: E) -> E:
         EDITS[rule] = edit
         return edit
 
