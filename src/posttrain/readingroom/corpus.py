@@ -1,8 +1,8 @@
 """Text for pretraining: plain documents of the reading room, from the vocabulary of `train` alone.
 
-Notices with their descriptions, prose on books, questions and answers, sums and dates, transcripts of the desk in which good and bad answers
-stand side by side, so a base model learns the language, the formats and the facts' places but no settled behaviour. No chat template is used:
-speakers are written out as plain words.
+Notices with their descriptions, prose on books, questions and answers, sums and dates, transcripts of the desk in which good and
+bad answers stand side by side, so a base model learns the language, the formats and the facts' places but no settled behaviour.
+No chat template is used: speakers are written out as plain words.
 """
 
 from __future__ import annotations

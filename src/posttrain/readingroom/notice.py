@@ -1,4 +1,4 @@
-"""UNIMARC notices in the compact line form: one field per line, `#` for a blank in the leader and the indicators.
+"""UNIMARC notices in the compact line form: one field per line, `#` for a blank in leader, indicators and field 100.
 
 Tag meanings follow the IFLA UNIMARC bibliographic manual: 010 ISBN, 100 coded data (36 characters), 101 language, 102 country,
 200 title and responsibility, 210 publication, 215 extent, 225 series, 606 subject, 700 and 701 authors, 801 source. Dates of
@@ -21,7 +21,7 @@ Subfield = tuple[str, str, str]
 
 def coded(year: int, cataloguing: str, script: str) -> str:
     """Field 100: date entered, type d (monograph complete in one year), year, audience k, cataloguing language, UTF-8, script."""
-    return f"100 ##$a20260105d{year}    k  y0{CODE_OF[cataloguing]}y50      {script}"
+    return f"100 ##$a20260105d{year}####k##y0{CODE_OF[cataloguing]}y50######{script}"
 
 
 def fields(book: Book) -> list[str]:
