@@ -13,7 +13,7 @@ from posttrain.core.recipe import RecipeError, build_spec
 from posttrain.models.adapters import Lora, adapter_off, add_lora
 from posttrain.models.freeze import apply_train
 from posttrain.models.load import Loaded, load, save
-from tests.models.tiny import FAMILIES, tiny, tiny_directory
+from tests.models.tiny import tiny, tiny_directory
 
 IDS = torch.arange(5, 40)[None]
 
@@ -35,7 +35,7 @@ def adapted(path: Path, family: str, template: str | None = None, **fields: obje
     return loaded, before
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gemma3", "phi3", "olmo2", "gpt2", "mixtral"])
 def test_off_merged_and_reloaded(family: str, tmp_path: Path) -> None:
     loaded, before = adapted(tmp_path / "base", family)
     now = logp(loaded.model)

@@ -55,9 +55,7 @@ def test_heads_are_saved_beside_the_model_and_found_again(tmp_path: Path) -> Non
     assert for_needs(loaded, Needs(logp=True)) == {}
 
 
-@pytest.mark.parametrize(
-    "family", ["llama", "qwen3", "mistral", "gemma3", "phi3", "olmo2", "gpt2", "gpt_neox", "mixtral", "smollm3"]
-)
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "phi3", "gpt2", "mixtral"])
 def test_exported_scores_are_ours(family: str, tmp_path: Path) -> None:
     loaded = load(tiny_directory(tmp_path / "a", family))
     add_lora(loaded, Lora(rank=2))

@@ -12,8 +12,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from posttrain.core.group import group
+from posttrain.models.checks import directory_findings
 from posttrain.models.load import load, pick_dtype, save, stop_ids
-from posttrain.models.template import named, turn_ends
+from posttrain.models.render import Renderer
+from posttrain.models.template import from_source, named, turn_ends
 from posttrain.models.token_checks import stop_round_trip
 from tests.models.tiny import FAMILIES, tiny_directory
 
@@ -48,6 +51,18 @@ def test_save_and_load_change_nothing(family: str, tmp_path: Path) -> None:
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
     torch.testing.assert_close(logits(plain), logits(loaded.model), rtol=0, atol=1e-5)
     assert (tmp_path / "b" / "chat_template.jinja").read_text() == loaded.template.source
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checks_of_the_directory_to_be_written(family: str) -> None:
+    loaded = _loaded(family)
+    renderer = Renderer.of(loaded)
+    groups = [
+        g for g in renderer.render_many([group("hi <s> there", "yes"), group("and?", "no", "maybe")]) if g is not None
+    ]
+    assert directory_findings(loaded, renderer, groups) == []
+    other = Renderer(loaded.tokenizer, from_source("{{ messages[0].content + eos_token }}"), stops=loaded.stops)
+    assert {f.id for f in directory_findings(loaded, other, groups)} == {"M7"}
 
 
 def test_every_stop_token_is_known() -> None:

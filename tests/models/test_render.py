@@ -252,9 +252,7 @@ def test_explain_shows_ids_and_colours() -> None:
     out = explain(done, r.tokenizer)
     stream = io.StringIO()
     Console(file=stream, width=200).print(out)
-    assert (
-        "prompt:" in stream.getvalue() and "yes" in stream.getvalue().replace("[", "").replace("]", "")
-    ) or "×0.5" in stream.getvalue()
+    assert "prompt:" in stream.getvalue()
     assert f"[{done.responses[0].tokens[-1]}×0.5]" in out.plain
     green = "".join(out.plain[s.start : s.end] for s in out.spans if "green" in str(s.style))
     assert green == "yes<|im_end|>"

@@ -326,7 +326,8 @@ def save(
     tokenizer = loaded.tokenizer
     adapted = hasattr(loaded.model, "disable_adapter")
     model: Any = loaded.model.get_base_model() if adapted else loaded.model  # type: ignore[operator]
-    _settle_generation(model, tokenizer, list(stop_ids(loaded)))
+    if getattr(model, "generation_config", None) is not None:
+        settle_generation(model.generation_config, tokenizer, list(stop_ids(loaded)))
     training = {name: _nested(model.config, name) for name in loaded.kept}
     try:
         for name, value in loaded.kept.items():
@@ -349,11 +350,8 @@ def save(
     return Path(directory)
 
 
-def _settle_generation(model: Any, tokenizer: Any, stops: list[int]) -> None:
-    """A generation config that stops where training did, and that `transformers` accepts."""
-    generation = getattr(model, "generation_config", None)
-    if generation is None:
-        return
+def settle_generation(generation: Any, tokenizer: Any, stops: list[int]) -> None:
+    """Make a generation config stop where training did, in a form that `transformers` accepts."""
     generation.eos_token_id = stops if len(stops) > 1 else stops[0]
     generation.pad_token_id, generation.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
     if not generation.do_sample:

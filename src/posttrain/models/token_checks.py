@@ -167,7 +167,8 @@ def content_is_data(renderer: Renderer, groups: Iterable[Group]) -> list[Finding
 
     bad = []
     for group in groups:
-        if group.prompt_tokens is None or not group.prompt:
+        texts = [m.content for m in group.prompt] + [m.content for r in group.responses for m in r.turns]
+        if group.prompt_tokens is None or not group.prompt or not any(map(pattern.search, texts)):
             continue
         expected = renderer.render(
             Group(
