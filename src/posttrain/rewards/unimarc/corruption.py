@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from posttrain.rewards.unimarc.fields import Field, Record, data
+from posttrain.rewards.unimarc.language import likely_languages
 from posttrain.rewards.unimarc.profile import UnknownRule
 from posttrain.rewards.unimarc.record import read, to_marcxml
 
@@ -236,8 +237,6 @@ def _translation_mark(record: Record, rng: random.Random) -> Record | None:
 
 @_edit("L4-04")
 def _title_language(record: Record, rng: random.Random) -> Record | None:
-    from posttrain.rewards.unimarc.language import likely_languages
-
     title, codes = record.first("200", "a") or "", _where(record, "101")
     likely = likely_languages(title) if len(title) > 20 else frozenset()
     if not likely or not codes:

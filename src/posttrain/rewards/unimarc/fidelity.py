@@ -211,13 +211,19 @@ def _classify(items: list[_Item], facts: Sequence[Fact], source: Source | None) 
             item.kind = "repeated"
         elif fact.folded and fact.folded in gold_values:
             item.kind = "misplaced"
-        elif source is not None and fact.code not in _LINKS and source.supports(fact.tag, fact.code, fact.value):
+        elif source is not None and _supported(fact, source):
             supported += 1
             long = len(fact.folded) > len(source.folded) / 2
             item.kind = "padding" if long or supported > SUPPORTED_AT_MOST else "supported"
         else:
             item.kind = "invented"
         taken[key] += 1
+
+
+def _supported(fact: Fact, source: Source) -> bool:
+    # What is longer than the source cannot stand in it; asking first keeps huge values cheap.
+    within = len(fact.folded) <= len(source.folded) + 40
+    return within and fact.code not in _LINKS and source.supports(fact.tag, fact.code, fact.value)
 
 
 def _items(record: Record, links: frozenset[tuple[str, str, str]]) -> list[_Item]:

@@ -27,12 +27,12 @@ def _folded(value: str) -> str:
     return " ".join(_ISBD.sub(" ", text).split())
 
 
-_remembered = lru_cache(maxsize=16_384)(_folded)
+_short, _long = lru_cache(maxsize=16_384)(_folded), lru_cache(maxsize=256)(_folded)
 
 
 def fold(value: str) -> str:
-    """The comparison form of a value; '' where nothing but punctuation is left. Only short values are remembered."""
-    return _remembered(value) if len(value) <= 256 else _folded(value)
+    """The comparison form of a value; '' where nothing but punctuation is left. Remembers many short values, few long ones."""
+    return _short(value) if len(value) <= 256 else _long(value)
 
 
 def number(value: str) -> str:
