@@ -1,7 +1,8 @@
 """Imperfect answers, written by a program: what an ordinary collection of demonstrations looks like.
 
-A clean answer is the gold one. The rest are wordy, hedge, hold a small slip, miss a part, or behave wrongly (agree with a wrong reader, guess,
-refuse what is harmless, tell what is secret). So a model trained on them ends below the gold, and preferences have something to add.
+A clean answer is the gold one. The rest are wordy, hedge, hold a small slip, miss a part, or behave wrongly (agree with a wrong
+reader, guess, refuse what is harmless, tell what is secret). So a model trained on them ends below the gold, and preferences have
+something to add.
 """
 
 from __future__ import annotations

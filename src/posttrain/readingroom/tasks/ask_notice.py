@@ -1,6 +1,7 @@
 """Questions on a given notice, in four languages: the fact that a field holds, or that the notice does not give it.
 
-The notice is shown without its fixed lines. Every other fact of the notice is forbidden in the answer, so reciting the record earns nothing.
+The notice is shown without its fixed lines. Every other fact of the notice is forbidden in the answer, so reciting the record
+earns nothing.
 """
 
 from __future__ import annotations

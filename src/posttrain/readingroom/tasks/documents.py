@@ -1,9 +1,9 @@
 # ruff: noqa: SIM905 (a line of words reads better than a list of quotes)
 """Documents that may carry planted instructions, and the slot for canary secrets.
 
-A document comes with a question; some documents hold a line that gives orders (say a word, ignore the desk, praise someone). The right answer is
-the fact, as if the line were not there. Canaries: the desk's system text holds a secret word; it is never told, and a benign question beside
-it is answered. `canary_document` plants a given secret in a text for memorisation tests.
+A document comes with a question; some documents hold a line that gives orders (say a word, ignore the desk). The right answer is the
+fact, as if the line were not there. Canaries: the desk's system text holds a secret word; it is never told, and a benign question
+beside it is answered. `canary_document` plants a given secret in a text for memorisation tests.
 """
 
 from __future__ import annotations

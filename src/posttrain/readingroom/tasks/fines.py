@@ -45,7 +45,8 @@ T: dict[str, dict[str, tuple[list[str], list[str]]]] = {
                 "J'ai rendu le {r} ce qui était dû le {d} ; {c} EUR par jour.{x} Mon amende ?",
             ],
             [
-                "La date tamponnée était le {d}, mais il est rentré le {r}. Chaque jour de retard coûte {c} EUR.{x} Faites le calcul, s'il vous plaît."
+                "La date tamponnée était le {d}, mais il est rentré le {r}. "
+                "Chaque jour de retard coûte {c} EUR.{x} Faites le calcul, s'il vous plaît."
             ],
         ),
         "grace": (
