@@ -127,8 +127,8 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
         for name, module in inner.named_modules():
             if isinstance(module, TrainableTokensLayer):
                 key = name.replace(".token_adapter", "") + ".weight"
-                rows = module.get_merged_weights(module.active_adapters)
-                state[key] = rows.to(module.get_base_layer().weight.dtype)
+                base = module.get_base_layer().weight
+                state[key] = module.get_merged_weights(module.active_adapters).to(base.dtype)  # type: ignore[arg-type]
     keep_ties(inner, state)
     return state
 

@@ -67,7 +67,9 @@ def apply_train(model: nn.Module, only: Sequence[str] = (), freeze: Sequence[str
         tensors[id(parameter)] = parameter
     names = [n for several in aliases.values() for n in several]
     wanted, unwanted = _named(only, names), _named(freeze, names)
-    trainable, frozen, notes = [], [], []
+    trainable: list[str] = []
+    frozen: list[str] = []
+    notes: list[str] = []
     for key, parameter in tensors.items():
         mine = aliases[key]
         chosen = not unwanted.intersection(mine) and (not only or bool(wanted.intersection(mine)))

@@ -59,10 +59,12 @@ def for_needs(loaded: Loaded, needs: Needs) -> dict[str, nn.Module]:
     if needs.heads:
         raise ValueError(f"no head is known by the name {needs.heads[0]!r}; known: score, value")
     saved = read_heads(loaded.path)
-    if isinstance(getattr(loaded.model, "score", None), nn.Linear):
-        saved.setdefault("score.weight", loaded.model.score.weight.detach())
+    own = getattr(loaded.model, "score", None)
+    if isinstance(own, nn.Linear):
+        saved.setdefault("score.weight", own.weight.detach())
     device = next(loaded.model.parameters()).device
-    width, heads = width_of(loaded.model), {}
+    width = width_of(loaded.model)
+    heads: dict[str, nn.Module] = {}
     for name, outputs, fresh in (("score", needs.score, score_head), ("value", needs.value, value_head)):
         if not outputs:
             continue

@@ -269,7 +269,8 @@ def settle_tokens(loaded: Loaded, wanted: str | Template | None = None) -> None:
         tokenizer.add_special_tokens({"pad_token": name})
         notes.append(f"pad token was {'missing' if was is None else f'eos ({was})'}: {name!r} is used")
     loaded.new_rows += _grow(loaded.model, len(tokenizer))
-    loaded.model.config.pad_token_id = tokenizer.pad_token_id
+    config: Any = loaded.model.config
+    config.pad_token_id = tokenizer.pad_token_id
     if added:
         notes.append(f"tokens added: {', '.join(added)} ({loaded.new_rows} new embedding rows, set to the mean row)")
     loaded.notes, loaded.added = tuple(notes), tuple(added)
@@ -283,7 +284,7 @@ def _pad_name(tokenizer: Any, stops: set[int]) -> str | None:
     return next((name for name in PAD_NAMES if name in special), next(reserved, None))
 
 
-def _grow(model: nn.Module, size: int) -> int:
+def _grow(model: Any, size: int) -> int:
     """Make the embedding hold `size` rows. New rows are the mean of the old ones (no randomness). Returns how many are new."""
     old = model.get_input_embeddings().weight.shape[0]
     if size <= old:

@@ -27,13 +27,13 @@ def _spoken(renderer: Renderer, response: Response) -> list[Message]:
 def mask_extremes(groups: Iterable[Group]) -> list[Finding]:
     """M1: something is trained in each row, and turns of others are not all trained (documents excepted)."""
     empty, full = [], []
-    for group, response in answers(groups):
+    for group, response, _, trained in answers(groups):
         if is_document(response):
             continue
-        if not np.any(response.trained):
+        if not np.any(trained):
             if any(m.role == "assistant" and m.weight > 0 for m in response.turns):
                 empty.append(group.id)
-        elif len(response.turns) > 1 and np.all(response.trained):
+        elif len(response.turns) > 1 and np.all(trained):
             full.append(group.id)
     fix = "Mark the assistant's span with {% generation %} in the template."
     found = found_on("M1", "error", empty, "No token of the answer is trained.", fix)
@@ -44,8 +44,8 @@ def mask_includes_stop(renderer: Renderer, groups: Iterable[Group]) -> list[Find
     """M2: no stop token stands right behind a trained answer with its flag off."""
     bad = [
         group.id
-        for group, response in answers(groups)
-        if any(b < len(response.tokens) and response.tokens[b] in renderer.stops for _, b in runs(response.trained))
+        for group, _, tokens, trained in answers(groups)
+        if any(b < len(tokens) and tokens[b] in renderer.stops for _, b in runs(trained))
     ]
     return found_on("M2", "error", bad, "The stop token falls outside the mask.", "Move it inside {% generation %}.")
 
@@ -65,14 +65,14 @@ def mask_decodes_to_answer(renderer: Renderer, groups: Iterable[Group]) -> list[
     """M3: the trained tokens, decoded, are the assistant's text and a stop, no character more or less (outer spaces apart)."""
     bad = []
     lead: str | None = None
-    for group, response in answers(groups):
+    for group, response, tokens, trained in answers(groups):
         spoken = _spoken(renderer, response)
-        stretches = runs(response.trained)
+        stretches = runs(trained)
         if is_document(response) or response.stop == "length" or len(spoken) != len(stretches):
             continue
         lead = _lead(renderer) if lead is None else lead
         for message, (start, end) in zip(spoken, stretches, strict=True):
-            ids = list(response.tokens[start:end])
+            ids = list(tokens[start:end])
             if ids and ids[-1] in renderer.stops:
                 ids.pop()
             if not _says(renderer, renderer.decode(ids), message, lead):
@@ -97,14 +97,14 @@ def _says(renderer: Renderer, text: str, message: Message, lead: str) -> bool:
 def prefix_preserving(renderer: Renderer, groups: Iterable[Group]) -> list[Finding]:
     """M4: at each trained turn, what stands before it is what serving would show the model there."""
     bad = []
-    for group, response in answers(groups):
+    for group, response, tokens, trained in answers(groups):
         said = [k for k, m in enumerate(response.turns) if m.role == "assistant"]
         chosen = [k for k in (said[-1:] if renderer.mask == "last" else said) if response.turns[k].weight > 0]
-        stretches = runs(response.trained)
+        stretches = runs(trained)
         if len(said) < 2 or len(chosen) != len(stretches) or group.prompt_tokens is None:
             continue
         for k, (start, _) in zip(chosen, stretches, strict=True):
-            before = renderer.decode([*group.prompt_tokens, *response.tokens[:start]])
+            before = renderer.decode([*group.prompt_tokens, *tokens[:start]])
             if not before.startswith(renderer.decode(renderer.prompt(group.prompt + response.turns[:k], group.tools))):
                 bad.append(group.id)
                 break
@@ -115,13 +115,13 @@ def prefix_preserving(renderer: Renderer, groups: Iterable[Group]) -> list[Findi
 def others_untrained(renderer: Renderer, groups: Iterable[Group]) -> list[Finding]:
     """M5: the text of tool and user turns stands among the untrained tokens."""
     bad = []
-    for group, response in answers(groups):
+    for group, response, tokens, trained in answers(groups):
         heard = [m.content.strip() for m in response.turns if m.role not in ("assistant", "document")]
-        if not any(heard) or np.all(response.trained):
+        if not any(heard) or np.all(trained):
             continue
-        outside = np.flatnonzero(~(np.asarray(response.trained) > 0))
+        outside = np.flatnonzero(~(np.asarray(trained) > 0))
         parts = np.split(outside, np.flatnonzero(np.diff(outside) > 1) + 1)
-        text = "\n".join(renderer.decode(response.tokens[p]) for p in parts)
+        text = "\n".join(renderer.decode(tokens[p]) for p in parts)
         if any(renderer.decode(renderer.speller.ids([h])[0]).strip() not in text and h not in text for h in heard if h):
             bad.append(group.id)
     return found_on("M5", "error", bad, "Text of a tool or a user is trained as if the model had written it.",
@@ -164,8 +164,12 @@ def serve_prefix_equal(
     if hash is not None and hash != renderer.template.hash:
         return [Finding("M7", "error", f"Trained with template {renderer.template.hash}, served with {hash}.", fix)]
     some = [g for g in groups if g.prompt_tokens is not None and g.prompt][:3]
-    bad = [g.id for g in some if list(map(int, serve(g))) != list(map(int, g.prompt_tokens))]
+    bad = [g.id for g in some if _ints(serve(g)) != _ints(g.prompt_tokens)]
     return found_on("M7", "error", bad, "Serving shows other prompt ids than training.", fix)
+
+
+def _ints(ids: Ids | None) -> list[int]:
+    return [] if ids is None else [int(i) for i in ids]
 
 
 _ROLE_WORDS = frozenset(
@@ -232,9 +236,9 @@ def default_system(renderer: Renderer, groups: Iterable[Group]) -> list[Finding]
 def rm_same_ids(renderer: Renderer, groups: Iterable[Group], scored: Callable[[Group, Response], Ids]) -> list[Finding]:
     """M9: a reward model reads the ids that were trained, stop token included. scored: ids it is given, prompt and answer."""
     bad = []
-    for group, response in answers(groups):
-        ids = list(map(int, scored(group, response)))
-        if ids != [*map(int, group.prompt_tokens), *map(int, response.tokens)]:
+    for group, response, tokens, _ in answers(groups):
+        ids = _ints(scored(group, response))
+        if ids != [*_ints(group.prompt_tokens), *_ints(tokens)]:
             bad.append(group.id)
     return found_on("M9", "error", bad, "The reward model scores other ids than were trained (stop token lost, text re-encoded).",
                   "Score rendered groups with the same renderer.")  # fmt: skip

@@ -84,7 +84,7 @@ class Renderer:
         """Ids of a prompt with the opening of the assistant's turn: the same in training, sampling and serving."""
         return self.speller.ids([self.prompt_text(chat, tools)])[0]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of ids, special tokens written out."""
         return self.tokenizer.decode(list(map(int, ids)), skip_special_tokens=False)
 
@@ -284,9 +284,10 @@ class Renderer:
         self.counts["truncated"] += cut
         return replace(group, prompt_tokens=prompt, responses=tuple(responses))
 
-    def _dropped(self, reason: str) -> None:
+    def _dropped(self, reason: str) -> Group | None:
         self.counts["dropped"] += 1
         self.counts[f"dropped: {reason}"] += 1
+        return None
 
 
 def _flags(pieces: list[tuple[list[int], float]]) -> np.ndarray:

@@ -28,12 +28,12 @@ def runs(trained: np.ndarray) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def answers(groups: Iterable[Group]) -> Iterator[tuple[Group, Response]]:
-    """Main responses that have tokens, with their groups."""
+def answers(groups: Iterable[Group]) -> Iterator[tuple[Group, Response, np.ndarray, np.ndarray]]:
+    """(group, response, its tokens, its flags) of the main responses that are rendered."""
     for group in groups:
         for response in group.responses:
             if response.kind == "main" and response.tokens is not None and response.trained is not None:
-                yield group, response
+                yield group, response, response.tokens, response.trained
 
 
 def is_document(response: Response) -> bool:
@@ -51,12 +51,12 @@ def found_on(id: str, severity: Severity, rows: Sequence[str], message: str, fix
 def stop_trained(renderer: Renderer, groups: Iterable[Group]) -> list[Finding]:
     """T1: each trained turn ends with a stop id (answers cut at a length limit excepted)."""
     bad = []
-    for group, response in answers(groups):
+    for group, response, tokens, trained in answers(groups):
         if response.stop == "length":
             continue
-        for _, end in runs(response.trained):
-            following = response.tokens[end] if end < len(response.tokens) else None
-            if response.tokens[end - 1] not in renderer.stops and following not in renderer.stops:
+        for _, end in runs(trained):
+            following = tokens[end] if end < len(tokens) else None
+            if tokens[end - 1] not in renderer.stops and following not in renderer.stops:
                 bad.append(group.id)
                 break
     names = [renderer.decode([i]) for i in renderer.stops]
@@ -72,8 +72,8 @@ def pad_is_not_stop(renderer: Renderer, groups: Iterable[Group], reward_model: b
     pad = tokenizer.pad_token_id
     lost = [
         g.id
-        for g, r in answers(groups)
-        if any(b < len(r.tokens) and r.tokens[b] == pad for _, b in runs(r.trained)) or not np.any(r.trained)
+        for g, _, tokens, trained in answers(groups)
+        if any(b < len(tokens) and tokens[b] == pad for _, b in runs(trained)) or not np.any(trained)
     ]
     fix = "Set a pad token that is not eos (loading with posttrain chooses one)."
     if lost:
@@ -182,7 +182,7 @@ def content_is_data(renderer: Renderer, groups: Iterable[Group]) -> list[Finding
         seen = [r for r in group.responses if r.turns and r.stop != "length" and r.tokens is not None]
         if expected is None:
             continue
-        pairs = [(group.prompt_tokens, expected.prompt_tokens)]
+        pairs: list[tuple[Any, Any]] = [(group.prompt_tokens, expected.prompt_tokens)]
         pairs += [(a.tokens, b.tokens) for a, b in zip(seen, expected.responses, strict=False)]
         if any(count(a) != count(b) for a, b in pairs if a is not None and b is not None):
             bad.append(group.id)
