@@ -19,6 +19,9 @@ from posttrain.data.split import Split
 from posttrain.jobs.job import Context, Data, Rows
 from posttrain.models.render import Renderer
 
+SHIPPED = Path(__file__).parents[1] / "readingroom" / "base"
+"""The tiny base model of the reading room, pretrained by recipes/base.yaml."""
+
 
 @dataclass
 class Part:
@@ -164,5 +167,7 @@ def token_counts(groups: Iterable[Group]) -> dict[int, int]:
 
 
 def resolve(model: str) -> str:
-    """The model directory that a path means (a run's `model/`), or the hub id unchanged."""
+    """The model directory that a path means (a run's `model/`), the shipped model for `base`, or the hub id unchanged."""
+    if model == "base" and not Path(model).exists():
+        return str(SHIPPED)
     return str(model_dir(model))

@@ -6,13 +6,30 @@ from typing import Any
 
 from posttrain import methods
 from posttrain.core.recipe import RecipeError, build_spec, dump, dump_kind, nearest
+from posttrain.jobs.demo import Demo
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.job import Job
+from posttrain.jobs.new_model import New
 from posttrain.jobs.report import Report
+from posttrain.jobs.room import RoomAnnotate, RoomCorpus, RoomPrompts
+from posttrain.jobs.room_report import RoomReport
 from posttrain.jobs.sample import Sample
 from posttrain.jobs.train import Train
 
-__all__ = ["Evaluate", "Report", "Sample", "Train", "build_job", "dump_job", "methods"]
+__all__ = [
+    "Demo",
+    "Evaluate",
+    "New",
+    "Report",
+    "RoomAnnotate",
+    "RoomCorpus",
+    "RoomPrompts", "RoomReport",
+    "Sample",
+    "Train",
+    "build_job",
+    "dump_job",
+    "methods",
+]
 
 
 def build_job(values: dict[str, Any], where: str = "") -> Job:

@@ -11,13 +11,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from posttrain.core.chat import Message, assistant, user
 from posttrain.core.protocols import Model, Request, Sampling
-from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job
-from posttrain.jobs.sample import device_of
-from posttrain.jobs.show import visible
-from posttrain.models.load import load
-from posttrain.models.render import Renderer
-from posttrain.rollout.sampler import Sampler
+from posttrain.jobs.sample import answering, device_of
+from posttrain.report.terminal import safe
 
 COMMANDS = "/reset  /system TEXT  /temperature X  /quit"
 
@@ -49,12 +45,12 @@ class Chat(Job):
     def run(self, context: Context | None = None) -> list[Message]:
         """Talk until /quit or the end of the input; returns the last conversation."""
         context = context or Context()
-        loaded = load(assembly.resolve(self.model), template=self.template, device=device_of(self.device))
+        loaded, _, sampler = answering(self.model, self.template, device_of(self.device))
         for note in loaded.notes:
             context.say(f"note: {note}")
         context.say(f"{self.model}, template {loaded.template.name}. {COMMANDS}")
         sampling = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        talk = Talk(Sampler.of(loaded, Renderer.of(loaded)), sampling, self.seed, context.say)
+        talk = Talk(sampler, sampling, self.seed, context.say)
         talk.system(self.system or "")
         while True:
             line = _ask()
@@ -125,7 +121,7 @@ class Talk:
             for event in stream:
                 said += event.text
                 stop = event.stop or stop
-                print(visible(event.text), end="", flush=True)
+                print(safe(event.text).plain, end="", flush=True)
         except KeyboardInterrupt:
             stop = "cancelled"
         except ValueError as error:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from posttrain.core.finding import Finding
 from posttrain.core.recipe import Spec
+from posttrain.core.run import Run
 from posttrain.jobs.job import Context, Job
 from posttrain.jobs.pipeline import Pipeline, load
 from posttrain.jobs.train import Train
@@ -72,7 +73,7 @@ class Check(Spec):
         return verdict
 
     def _job(self, name: str, job: Job, pipeline: Pipeline, verdict: Verdict, context: Context) -> None:
-        absent = [n for n in pipeline.waits[name] if not Path(str(getattr(pipeline.jobs[n], "out", ""))).exists()]
+        absent = [n for n in pipeline.waits[name] if not there(pipeline.jobs[n])]
         if absent:
             context.say(
                 f"{name}: the recipe is well formed; it waits for {', '.join(absent)}, so its data are checked then"
@@ -91,6 +92,12 @@ class Check(Spec):
             return
         verdict.findings[name] = found
         show(found, verdict.blocking(name), context)
+
+
+def there(job: Job) -> bool:
+    """Has the job written its output? A run counts when it is finished."""
+    out = Path(str(getattr(job, "out", None)))
+    return out.is_file() if job.produces == "file" else Run(out).finished is not None
 
 
 def show(findings: Sequence[Finding], blocking: Sequence[Finding], context: Context) -> None:

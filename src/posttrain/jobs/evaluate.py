@@ -27,17 +27,13 @@ from posttrain.core.protocols import Request, Sampling
 from posttrain.core.run import Run
 from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job, Source
-from posttrain.jobs.sample import device_of
+from posttrain.jobs.sample import answering, device_of
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of
-from posttrain.models.load import Loaded, load
 from posttrain.models.render import Renderer
 from posttrain.readingroom.gold import GoldReward
 from posttrain.rollout.sampler import Sampler
 from posttrain.stats import Interval, cluster_bootstrap
-
-PIECE = 32
-"""Rows whose references are scored at a time."""
 
 
 @dataclass
@@ -104,9 +100,7 @@ class Evaluate(Job):
     def _rows(self, context: Context) -> list[dict[str, Any]]:
         device = device_of(self.device)
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
-        loaded = load(assembly.resolve(self.model), template=self.template, device=device)
-        renderer = Renderer.of(loaded)
-        sampler = Sampler.of(loaded, renderer)
+        _, renderer, sampler = answering(self.model, self.template, device)
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
         requests = [Request(g.prompt, drawn, self.n, self.seed, g.id, facts=g.facts, tools=g.tools) for g in asked]
         made = sampler.generate(requests)
@@ -115,7 +109,7 @@ class Evaluate(Job):
             for row, scores in zip(rows, ModelReward(self.reward, device=device)(made), strict=True):
                 row["figures"]["reward"] = [s.value for s in scores]
         if self.logp:
-            for row, value in zip(rows, reference_logps(asked, loaded, renderer, sampler), strict=True):
+            for row, value in zip(rows, reference_logps(asked, renderer, sampler), strict=True):
                 if value is not None:
                     row["figures"]["logp"] = [value]
         return rows
@@ -155,9 +149,7 @@ def fold(text: str) -> str:
     return " ".join(text.split())
 
 
-def reference_logps(
-    groups: Sequence[Group], loaded: Loaded, renderer: Renderer, sampler: Sampler
-) -> list[float | None]:
+def reference_logps(groups: Sequence[Group], renderer: Renderer, sampler: Sampler) -> list[float | None]:
     """Mean log-probability per trained token of each row's references; None for rows without one."""
     out: list[float | None] = []
     for group in groups:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, NonNegativeFloat, PlainSerializer, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, InstanceOf, NonNegativeFloat, PlainSerializer, PositiveInt
 from rich.console import Console
 
 from posttrain.core.group import Group
@@ -92,7 +92,9 @@ def dump_data(value: tuple[Data, ...] | Rows) -> Any:
     return short[0] if len(short) == 1 else short
 
 
-Source = Annotated[tuple[Data, ...] | Rows, BeforeValidator(as_data), PlainSerializer(dump_data, return_type=Any)]
+Source = Annotated[
+    tuple[Data, ...] | InstanceOf[Rows], BeforeValidator(as_data), PlainSerializer(dump_data, return_type=Any)
+]
 
 
 class Selection(Spec):

@@ -159,7 +159,9 @@ def _out(name: str, fields: Mapping[str, Any], prefix: Any, stem: str, single: b
     """Where a job writes: its own `out`, else a place under the pipeline's. None for a single job, which must say."""
     if fields.get("out") is not None:
         return str(fields["out"])
-    return None if single else str(Path(str(prefix or f"runs/{stem}")) / name)
+    cls = Job.members.get(str(fields.get("job", "train")))
+    file = ".jsonl" if cls is not None and cls.produces == "file" else ""
+    return None if single else str(Path(str(prefix or f"runs/{stem}")) / (name + file))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Recipe text to plain values: safe YAML, with numbers as people write them and without silent overwriting.
 
-YAML 1.1 reads ``1e-4`` as text and keeps the last of two equal keys; here the first is a number and the second an error.
+YAML 1.1 reads ``1e-4`` as text, ``off`` as false and keeps the last of two equal keys; here they are a number, the word and an error.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"(true|True|false|False)$"), list("tTfF"))  # type: ignore[no-untyped-call]
 _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )

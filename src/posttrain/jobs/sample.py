@@ -21,7 +21,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of
-from posttrain.models.load import load
+from posttrain.models.load import Loaded, load
 from posttrain.models.render import Renderer
 from posttrain.rollout.sampler import Sampler
 
@@ -92,8 +92,7 @@ class Sample(Job):
         """Prompts with their answers (scored, the best first, where there is a reward), as they are made."""
         device = device_of(self.device)
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
-        loaded = load(assembly.resolve(self.model), template=self.template, device=device)
-        sampler = Sampler.of(loaded, Renderer.of(loaded))
+        _, _, sampler = answering(self.model, self.template, device)
         reward = ModelReward(self.reward, device=device) if self.reward is not None else None
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
         for at in range(0, len(asked), CHUNK):
@@ -103,6 +102,14 @@ class Sample(Job):
             ]
             made = sampler.generate(requests)
             yield from made if reward is None else keep_best(made, reward, self.best)
+
+
+def answering(model: str, template: str | None, device: str) -> tuple[Loaded, Renderer, Sampler]:
+    """A model ready to answer: loaded, with the renderer that writes its prompts."""
+    loaded = load(assembly.resolve(model), template=template, device=device)
+    loaded.model.eval()
+    renderer = Renderer.of(loaded)
+    return loaded, renderer, Sampler(loaded.model, loaded.tokenizer, loaded.stops, renderer.prompt)
 
 
 def keep_best(groups: list[Group], reward: Reward, best: int | None) -> list[Group]:

@@ -27,6 +27,7 @@ from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.fields import Field, fields_of, short
 from posttrain.jobs.job import Data, Job
 from posttrain.jobs.methods import Methods, Row, rows
+from posttrain.jobs.new_model import New
 from posttrain.jobs.pipeline import RunRecipe
 from posttrain.jobs.report import Report
 from posttrain.jobs.sample import Sample
@@ -34,6 +35,7 @@ from posttrain.jobs.show import Show
 from posttrain.jobs.train import Train
 
 VERBS: dict[str, tuple[str, type[Spec]]] = {
+    "new": ("learn", New),
     "sample": ("use", Sample),
     "chat": ("use", Chat),
     "eval": ("use", Evaluate),
@@ -90,7 +92,7 @@ def command_schema() -> dict[str, Any]:
         assert issubclass(cls, Method)
         verbs[name] = train_verb(name, cls)
     verbs["train"] = train_verb(None, None)
-    for name, (group, node) in VERBS.items():
+    for name, (group, node) in plain_verbs().items():
         verbs[name] = plain_verb(group, node)
     return {
         "version": SCHEMA_VERSION,
@@ -98,6 +100,17 @@ def command_schema() -> dict[str, Any]:
         "summary": "post-training of language models",
         "verbs": verbs,
     }
+
+
+def plain_verbs() -> dict[str, tuple[str, type[Spec]]]:
+    """Verbs other than training: those of `VERBS`, and every further job under its own name."""
+    named = {cls for _, cls in VERBS.values()} | {Train}
+    others = {
+        name: ("room" if name.startswith("room-") else "use", cls)
+        for name, cls in Job.members.items()
+        if cls not in named
+    }
+    return {**VERBS, **others}
 
 
 def project_version() -> str:

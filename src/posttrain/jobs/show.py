@@ -19,6 +19,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.models.load import load
 from posttrain.models.render import Renderer
+from posttrain.report.terminal import safe
 
 TRAINED, CONTEXT = "bold green underline", "dim"
 OPEN, CLOSE = "⟦", "⟧"
@@ -103,13 +104,8 @@ def pieces(ids: np.ndarray, trained: np.ndarray, renderer: Renderer, marked: boo
         end = at
         while end < len(ids) and (trained[end] > 0) == (trained[at] > 0):
             end += 1
-        text = visible(renderer.decode(ids[at:end].tolist()))
+        text = safe(renderer.decode(ids[at:end].tolist())).plain
         on = trained[at] > 0
         out.append(f"{OPEN}{text}{CLOSE}" if on and marked else text, style=TRAINED if on else CONTEXT)
         at = end
     return out
-
-
-def visible(text: str) -> str:
-    """Text that cannot move the cursor: control characters other than line breaks are written as escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

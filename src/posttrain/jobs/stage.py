@@ -14,7 +14,8 @@ from typing import Any
 
 from posttrain.core.files import hash_json, write_json
 from posttrain.core.recipe import Spec, dump
-from posttrain.core.run import fingerprint, model_dir, versions
+from posttrain.core.run import fingerprint, versions
+from posttrain.jobs.assembly import resolve
 from posttrain.jobs.job import Data, Rows
 
 
@@ -29,7 +30,8 @@ class Stage:
     @cached_property
     def inputs(self) -> list[dict[str, str]]:
         """Every input by content; a hub id by its name."""
-        return [{"path": p, "hash": fingerprint(p) if model_dir(p).exists() else "hub"} for p in self.paths]
+        at = {p: Path(resolve(p)) for p in self.paths}
+        return [{"path": p, "hash": fingerprint(at[p]) if at[p].exists() else "hub"} for p in self.paths]
 
     @cached_property
     def recipe_hash(self) -> str:

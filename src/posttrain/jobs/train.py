@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from posttrain.models.adapters import Lora
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
 from posttrain.core.method import Method
@@ -18,6 +17,7 @@ from posttrain.core.recipe import dump, dump_kind, one_of
 from posttrain.core.run import Run
 from posttrain.engine.optimizer import Optimizer
 from posttrain.jobs.job import Context, Job, Selection, Source
+from posttrain.models.adapters import Lora
 
 
 class Train(Job):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 
 from posttrain.core.batch import Batch
 from posttrain.core.files import crash_point, hash_json, write_json
+from posttrain.core.finding import Finding
 from posttrain.core.group import Group
 from posttrain.core.run import Run, fingerprint, versions
 from posttrain.engine import ranks
@@ -27,6 +31,7 @@ from posttrain.models.load import Loaded, load, save
 from posttrain.models.render import Renderer
 from posttrain.train import checkpoint, hooks
 from posttrain.train.loop import train
+from posttrain.train.preflight import PreflightError, Subject, preflight
 
 
 class Training:
@@ -44,6 +49,20 @@ class Training:
         if reused is not None:
             self.context.say(f"{self.out.path}: finished with the same recipe and inputs; reused")
             return self.out
+        self._prepare()
+        self.out.start(self.job.recipe())
+        self._preflight(self.context.say)
+        self._loop()
+        return self._finish()
+
+    def check(self) -> list[Finding]:
+        """Everything up to step 1 and the preflight's findings, whatever their weight; nothing is trained."""
+        self._prepare()
+        with suppress(PreflightError):
+            self._preflight(lambda _: None)
+        return [Finding(**f) for f in json.loads(self.out.check.read_text(encoding="utf-8"))["findings"]]
+
+    def _prepare(self) -> None:
         ranks.start()
         seed_everything(self.job.seed)
         self.loaded = self._model()
@@ -51,10 +70,6 @@ class Training:
         self.steps = self._steps()
         self.engine = self._engine()
         self.source = assembly.source_of(self.parts, self.job.batch, self.job.seed)
-        self.out.start(self.job.recipe())
-        self._preflight()
-        self._loop()
-        return self._finish()
 
     # Reuse and inputs
 
@@ -149,12 +164,10 @@ class Training:
         self.threads = choose_threads(engine, job.method, probe, job.threads, self.out.path)
         return engine
 
-    def _preflight(self) -> None:
+    def _preflight(self, say: Callable[[str], None]) -> None:
         if self.job.preflight == "off":
             self.findings: list[Any] = []
             return
-        from posttrain.train.preflight import Subject, preflight
-
         subject = Subject(
             job=self.job.recipe(),
             method=self.job.method,
@@ -166,7 +179,7 @@ class Training:
             inputs=self.inputs,
             full=self.job.preflight == "full",
         )
-        self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=self.context.say)
+        self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=say)
 
     # The loop
 
@@ -275,7 +288,7 @@ class Training:
     # Results
 
     def _finish(self) -> Run:
-        from posttrain.report.run_page import write_report
+        from posttrain.report import write_report
 
         self.samples.after(self)
         crash_point("before-model")
@@ -283,7 +296,7 @@ class Training:
             stored = torch.float32 if self.job.save_dtype == "fp32" else torch.bfloat16
         else:
             stored = None
-        trained_heads = {n: p for n, p in self.engine.heads.state_dict().items()}
+        trained_heads = dict(self.engine.heads.state_dict())
         save(self.loaded, self.out.model, heads=trained_heads or None, dtype=stored)
         crash_point("model-written")
         self.out.finish(self._manifest())

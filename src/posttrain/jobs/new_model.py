@@ -1,0 +1,68 @@
+"""The New job: a randomly initialised Llama-type model around a tokenizer, to pretrain from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import PositiveInt
+
+from posttrain.core.files import whole_directory
+from posttrain.core.run import Run
+from posttrain.jobs.job import Context, Job
+
+
+class New(Job):
+    """Make a model of a given shape with random weights."""
+
+    name: ClassVar[str] = "new"
+
+    tokenizer: str
+    """Directory of the tokenizer."""
+    out: str
+    """Where the model directory is written (`model/` inside)."""
+    hidden: PositiveInt = 160
+    """Width of the hidden states."""
+    layers: PositiveInt = 5
+    """Transformer blocks."""
+    heads: PositiveInt = 5
+    """Attention heads."""
+    kv_heads: PositiveInt = 5
+    """Heads of keys and values."""
+    ffn: PositiveInt = 400
+    """Width of the feed-forward layer."""
+    context: PositiveInt = 512
+    """Longest sequence."""
+    seed: int = 0
+    """Seeds the weights."""
+
+    def run(self, context: Context | None = None) -> Run:
+        import torch
+        from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+        if self.hidden % self.heads or self.heads % self.kv_heads:
+            raise ValueError("hidden must be divisible by heads, and heads by kv_heads")
+        tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
+        torch.manual_seed(self.seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden,
+            intermediate_size=self.ffn,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        model = LlamaForCausalLM(config)
+        out = Run(Path(self.out))
+        out.path.mkdir(parents=True, exist_ok=True)
+        with whole_directory(out.model) as beside:
+            model.save_pretrained(beside, safe_serialization=True)
+            tokenizer.save_pretrained(beside)
+        size = sum(p.numel() for p in model.parameters())
+        (context or Context()).say(f"{out.model}: {size:,} parameters, random")
+        return out

@@ -1,0 +1,136 @@
+"""Jobs over the reading room, the embedded world with known truth. A simulation: every file says so and names the world's version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from posttrain.core.files import write_text
+from posttrain.core.group import Group
+from posttrain.jobs import assembly
+from posttrain.jobs.job import Context, Job, Source
+from posttrain.jobs.stage import Stage, paths_of
+from posttrain.readingroom import ReadingRoom
+from posttrain.readingroom.annotators import Annotator, annotate
+from posttrain.readingroom.tokenizer import TRAINING_CHARACTERS, VOCABULARY
+from posttrain.readingroom.tokenizer import train as train_tokenizer
+from posttrain.readingroom.world import SIMULATION_NOTE, VERSION
+
+
+def rows(groups: Iterable[Group]) -> str:
+    """Groups as JSONL."""
+    return "".join(json.dumps(g.to_json(), ensure_ascii=False) + "\n" for g in groups)
+
+
+class RoomCorpus(Job):
+    """Write the reading room's corpus for pretraining, and the tokenizer trained on it."""
+
+    name: ClassVar[str] = "room-corpus"
+
+    out: str
+    """Directory for corpus.jsonl and tokenizer/."""
+    documents: PositiveInt = 60000
+    """Documents to write."""
+    vocabulary: PositiveInt = VOCABULARY
+    """Size of the tokenizer's vocabulary."""
+    seed: int = 0
+    """Seeds the world and the documents."""
+
+    def run(self, context: Context | None = None) -> Path:
+        stage = Stage(self, self.name, self.out, [], file=False)
+        if stage.finished:
+            return stage.out
+        room = ReadingRoom(self.seed)
+        stage.out.mkdir(parents=True, exist_ok=True)
+        tokenizer = train_tokenizer(room.corpus(seed=1, n_characters=TRAINING_CHARACTERS), self.vocabulary)
+        tokenizer.save_pretrained(stage.out / "tokenizer")
+        texts = room.corpus(n_docs=self.documents, seed=2)
+        body = "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts)
+        file = write_text(stage.out / "corpus.jsonl", body)
+        stage.finish([file, stage.out / "tokenizer"], world=VERSION, simulation=SIMULATION_NOTE)
+        (context or Context()).say(f"{self.documents} documents of {VERSION} ({SIMULATION_NOTE}): {file}")
+        return stage.out
+
+
+class RoomPrompts(Job):
+    """Write prompts of the reading room, or demonstrations with answers of mixed quality."""
+
+    name: ClassVar[str] = "room-prompts"
+    produces: ClassVar[Literal["run", "file", "text"]] = "file"
+
+    out: str
+    """JSONL file to write."""
+    n: PositiveInt = 512
+    """How many rows."""
+    split: Literal["train", "held-out", "ood"] = "train"
+    """Vocabulary and facts: of training, new facts, or new vocabulary and phrasings."""
+    start: Annotated[int, Field(ge=0)] = 0
+    """First row of the split."""
+    answers: bool = False
+    """Add a demonstration to each prompt."""
+    quality: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Share of the demonstrations that are the right answer; the others are wordy, hedge, slip or misbehave."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks."""
+    seed: int = 0
+    """Seeds the world and the demonstrations."""
+
+    def run(self, context: Context | None = None) -> Path:
+        stage = Stage(self, self.name, self.out, [], file=True)
+        if stage.finished:
+            return stage.out
+        room, tasks = ReadingRoom(self.seed), list(self.tasks) or None
+        if self.answers:
+            made = room.demonstrations(self.n, self.seed, self.quality, self.split, tasks, start=self.start)
+        else:
+            made = room.prompts(self.split, self.n, tasks, start=self.start)
+        write_text(self.out, rows(made))
+        stage.finish([stage.out], rows=len(made), world=VERSION, simulation=SIMULATION_NOTE)
+        (context or Context()).say(f"{len(made)} rows of {VERSION} ({SIMULATION_NOTE}): {self.out}")
+        return stage.out
+
+
+class RoomAnnotate(Job):
+    """Rank the answers of a file with simulated annotators: noisy, with biases as dialled. They stand for people."""
+
+    name: ClassVar[str] = "room-annotate"
+    produces: ClassVar[Literal["run", "file", "text"]] = "file"
+
+    data: Source
+    """Groups with several answers to reading-room prompts (from the job `sample`)."""
+    out: str
+    """JSONL file of rankings to write."""
+    sharpness: Annotated[float, Field(ge=0)] = 8.0
+    """Bradley-Terry's beta: how surely the better answer wins; 0 chooses blindly."""
+    length: float = 0.0
+    """Bias towards answers that are 100 characters longer, in units of gold; the other biases likewise."""
+    agreement: float = 0.0
+    """Bias towards agreeing with the user."""
+    hedging: float = 0.0
+    """Bias towards hedged wording."""
+    position: float = 0.0
+    """Bias towards the answer shown first."""
+    seed: int = 0
+    """Seeds the noise."""
+
+    def run(self, context: Context | None = None) -> Path:
+        stage = Stage(self, self.name, self.out, paths_of(self.data), file=True)
+        if stage.finished:
+            return stage.out
+        context = context or Context()
+        groups = [g for part in assembly.gather(self.data, context) for g in part.groups]
+        biases = {
+            "length": self.length,
+            "agreement": self.agreement,
+            "hedging": self.hedging,
+            "position": self.position,
+        }
+        made = annotate(groups, [Annotator(sharpness=self.sharpness, **biases)], self.seed)
+        write_text(self.out, rows(made))
+        stage.finish([stage.out], rows=len(made), world=VERSION, simulation=SIMULATION_NOTE)
+        context.say(f"{len(made)} groups ranked by simulated annotators ({SIMULATION_NOTE}): {self.out}")
+        return stage.out
