@@ -7,6 +7,7 @@ twos: 2k and 2k + 1 share a task and a language, and where the task has twins th
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 
 from posttrain.core.chat import Message, user
@@ -99,8 +100,7 @@ class ReadingRoom:
         task, lang = choose(chooser, tasks, langs)
         twins = TASKS[task].twins
         where = f"{VERSION}:{self.seed}:{split}:{task}:{lang}"
-        draw = Draw(mix(where, pair) if twins else mix(where, pair, second), split, lang)
-        item = polished(TASKS[task].make(draw, twins and second == 1), lang)
+        item = pair_of(task, lang, split, where, pair)[second]
         number = f"{where}:{i}"
         facts = {
             "id": number,
@@ -125,6 +125,26 @@ class ReadingRoom:
             raise ValueError(f"row {group.id!r} is not of {VERSION} with seed {self.seed}")
         _, _, split, task, lang, i = parts
         return self.row(split, int(i), [task], [lang])[1]
+
+
+def pair_of(task: str, lang: str, split: str, where: str, pair: int) -> tuple[Item, Item]:
+    """Two items of a task, twins where the task has them, drawn again until both lie on their split's side.
+
+    A hash of the prompt decides the side, so no prompt of `train` is one of `held-out`, whatever the seeds; `ood` takes all.
+    """
+    twins, attempt = TASKS[task].twins, 0
+    while True:
+        seeds = (mix(where, pair, attempt, 0), mix(where, pair, attempt, 0 if twins else 1))
+        first, second = (
+            polished(TASKS[task].make(Draw(seeds[k], split, lang), twins and k == 1), lang) for k in (0, 1)
+        )
+        if split == "ood" or all(
+            (zlib.crc32(f"{item.system}\n{item.prompt}".encode()) % 3 == 0) == (split == "held-out")
+            for item in (first, second)
+        ):
+            return first, second
+        attempt += 1
+        assert attempt < 10_000, f"{task} {lang} has too few distinct prompts for {split}"
 
 
 def choose(rng: random.Random, tasks: Sequence[str] | None, langs: Sequence[str] | None) -> tuple[str, str]:
