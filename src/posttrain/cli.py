@@ -12,12 +12,18 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-HEADINGS = {"learn": "learn", "use": "use a model", "recipe": "recipes and data"}
+HEADINGS = {
+    "learn": "learn",
+    "use": "use a model",
+    "recipe": "recipes and data",
+    "room": "the reading room, a simulated library with known answers",
+}
 EXAMPLES = """examples:
   posttrain sft --model DIR_OR_HUB_ID --data demos.jsonl --out runs/sft
   posttrain dpo --model runs/sft --data prefs.jsonl --beta 0.1 --out runs/dpo
@@ -48,7 +54,9 @@ def overview(schema: Mapping[str, Any]) -> str:
         lines += ["", f"{title}:"]
         for name, verb in schema["verbs"].items():
             if verb["group"] == group:
-                lines.append(f"  {name:<9} {verb['title']}")
+                lines += textwrap.wrap(
+                    verb["title"], width(), initial_indent=f"  {name:<9} ", subsequent_indent=" " * 12
+                )
     return "\n".join([*lines, "", EXAMPLES])
 
 
@@ -87,7 +95,7 @@ def build_parser(name: str, verb: Mapping[str, Any]) -> Parser:
     )
     parser = Parser(
         prog=f"posttrain {name}",
-        usage=f"{usage} [options]".replace("%", "%%"),
+        usage="\n".join(textwrap.wrap(f"{usage} [options]", width() - 7, subsequent_indent=" " * 9)).replace("%", "%%"),
         description=verb["about"].replace("%", "%%"),
         formatter_class=Help,
         allow_abbrev=False,
@@ -214,7 +222,7 @@ def _value(option: Mapping[str, Any], text: Any) -> Any:
         return text
     if sort in ("list", "data"):
         out: list[Any] = []
-        for item in text:
+        for item in [text] if isinstance(text, str) else text:
             value = _yaml(item, flag) if item[:1] in "[{" and item else item
             out += value if isinstance(value, list) else [value]
         return out[0] if sort == "data" and len(out) == 1 else out
