@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from posttrain.data.source import Mix, Offline
 from posttrain.data.split import Split
 from posttrain.jobs.job import Context, Data, Rows
 from posttrain.models.render import Renderer
+from posttrain.train.data_checks import rendered
 
 SHIPPED = Path(__file__).parents[1] / "readingroom" / "base"
 """The tiny base model of the reading room, pretrained by recipes/base.yaml."""
@@ -120,10 +121,10 @@ def windows(groups: Iterable[Group], width: int) -> list[Group]:
     return out
 
 
-def render(part: Part, renderer: Renderer, split_at: int | None) -> None:
-    """Groups to tokens; what is too long is dropped or cut as the renderer was told, and counted."""
+def render(part: Part, renderer: Renderer, split_at: int | None, say: Callable[[str], None] = lambda _: None) -> None:
+    """Groups to tokens; what is too long is dropped or cut as the renderer was told, and counted. A row that hangs is named."""
     renderer.counts.clear()
-    part.groups = [g for g in renderer.render_many(part.groups) if g is not None]
+    part.groups = rendered(renderer, part.groups, say)
     counts = renderer.counts
     for name, count in counts.items():
         if name.startswith("dropped: "):
@@ -162,8 +163,10 @@ def source_of(parts: Sequence[Part], per_step: int, seed: int) -> Offline | Mix:
 def token_counts(groups: Iterable[Group]) -> dict[int, int]:
     """How often each token is trained, over groups: the data's token distribution."""
     ids = [r.tokens[np.asarray(r.trained) > 0] for g in groups for r in g.responses if r.tokens is not None]
-    values, counts = np.unique(np.concatenate(ids), return_counts=True) if ids else ([], [])
-    return {int(v): int(c) for v, c in zip(values, counts)}
+    if not ids:
+        return {}
+    values, counts = np.unique(np.concatenate(ids), return_counts=True)
+    return {int(v): int(c) for v, c in zip(values, counts, strict=True)}
 
 
 def resolve(model: str) -> str:

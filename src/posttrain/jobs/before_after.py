@@ -63,7 +63,7 @@ class Samples:
 
 def answers(run: Training, groups: list[Group]) -> tuple[list[str], dict[str, int]]:
     """Greedy answers of the policy as it is, and how often each token occurs in them."""
-    sampler = Sampler.of(run.loaded, run.renderer)
+    sampler = Sampler(run.loaded.model, run.loaded.tokenizer, run.loaded.stops, run.renderer.prompt)
     plain = Sampling(temperature=0.0, max_tokens=run.job.sample_tokens)
     made = sampler.generate([Request(g.prompt, plain, id=g.id, tools=g.tools) for g in groups])
     counts: Counter[str] = Counter()

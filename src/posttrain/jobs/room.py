@@ -123,13 +123,14 @@ class RoomAnnotate(Job):
             return stage.out
         context = context or Context()
         groups = [g for part in assembly.gather(self.data, context) for g in part.groups]
-        biases = {
-            "length": self.length,
-            "agreement": self.agreement,
-            "hedging": self.hedging,
-            "position": self.position,
-        }
-        made = annotate(groups, [Annotator(sharpness=self.sharpness, **biases)], self.seed)
+        who = Annotator(
+            sharpness=self.sharpness,
+            length=self.length,
+            agreement=self.agreement,
+            hedging=self.hedging,
+            position=self.position,
+        )
+        made = annotate(groups, [who], self.seed)
         write_text(self.out, rows(made))
         stage.finish([stage.out], rows=len(made), world=VERSION, simulation=SIMULATION_NOTE)
         context.say(f"{len(made)} groups ranked by simulated annotators ({SIMULATION_NOTE}): {self.out}")

@@ -126,7 +126,7 @@ class RoomReport(Job):
 
     def _stage(self, stage: Measured, groups: Sequence[Group], out: Path) -> dict[str, Any]:
         file = write_text(out / "rows" / f"{stage.name}.jsonl", rows(groups))
-        gold = cluster_bootstrap(values(groups), [g.prompt_hash for g in groups], seed=self.seed)
+        gold = cluster_bootstrap(values(groups), [g.prompt_hash for g in groups], seed=self.seed).within(0, 1)
         return {
             "name": stage.name,
             "method": stage.method,
@@ -159,7 +159,7 @@ class RoomReport(Job):
         return {
             "a": a,
             "b": b,
-            "difference": _plain(found.interval),
+            "difference": _plain(found.interval.within(-1, 1)),
             "bound": found.bound,
             "separated": found.separated,
             "seeds": dict(found.by_seed),
@@ -173,7 +173,7 @@ class RoomReport(Job):
             for task in sorted({g.facts["task"] for g in groups}):
                 mine = [g for g in groups if g.facts["task"] == task]
                 if len(mine) >= 2:
-                    found = cluster_bootstrap(values(mine), seed=self.seed)
+                    found = cluster_bootstrap(values(mine), seed=self.seed).within(0, 1)
                     out.setdefault(task, {})[name] = _plain(found)
         return out
 
@@ -260,7 +260,7 @@ def reward_accuracy(groups: Sequence[Group]) -> dict[str, Any]:
                 {"gap": f"{low:.1f}-{min(high, 1.0):.1f}", "accuracy": _plain(wilson(round(right), len(mine)))}
             )
     accuracy = (
-        cluster_bootstrap(hits, prompt) if len(set(prompt)) > 1 else Interval(float("nan"), 0.0, 1.0, 0, "none", 0.95)
+        cluster_bootstrap(hits, prompt).within(0, 1) if len(set(prompt)) > 1 else Interval(float("nan"), 0.0, 1.0, 0, "none", 0.95)
     )
     return {"accuracy": _plain(accuracy), "pairs": len(hits), "prompts": len(set(prompt)), "by_gap": by_gap}
 

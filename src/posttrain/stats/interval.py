@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,10 @@ class Interval:
     n: int
     method: str
     level: float = 0.95
+
+    def within(self, low: float, high: float) -> Interval:
+        """The interval cut to the range that the figure can take (nan ends stay)."""
+        return replace(self, low=max(self.low, low), high=min(self.high, high)) if self.known else self
 
     @property
     def known(self) -> bool:

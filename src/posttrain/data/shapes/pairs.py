@@ -180,7 +180,7 @@ def _is_group(row: Row) -> bool:
         return listed.startswith('[{"turns":')
     return (
         isinstance(listed, (list, tuple))
-        and bool(listed)
+        and (bool(listed) or isinstance(row["prompt"], (list, tuple)))  # a written group may have no answer yet
         and all(isinstance(r, Mapping) and "turns" in r for r in listed)
     )
 
