@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from posttrain.core.batch import Batch
+from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
 from posttrain.core.method import Method
+from posttrain.core.needs import Needs, Output
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
 from posttrain.train.loop import accumulate
@@ -37,7 +38,9 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
     return LlamaForCausalLM(config).to(dtype).eval()
 
 
-def engine_for(method: Method, seed: int = 0, path: str | None = None, budget: int = 10**9, apart: bool = True) -> LocalEngine:
+def engine_for(
+    method: Method, seed: int = 0, path: str | None = None, budget: int = 10**9, apart: bool = True
+) -> LocalEngine:
     """An engine with the method's heads; `apart` moves the policy away from its reference so that no law holds trivially."""
     model = tiny_model(seed)
     needs = method.needs()
@@ -62,7 +65,36 @@ def engine_for(method: Method, seed: int = 0, path: str | None = None, budget: i
 
 
 def prepared(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> Batch:
-    return method.prepare(engine.layout(groups), engine)
+    return method.batch(groups, engine)
+
+
+class Stub:
+    """An engine without a model, for formulas: outputs are random numbers in float64, the same ones each time for a role."""
+
+    def layout(self, groups: Sequence[Group]) -> Batch:
+        return layout(groups)
+
+    def score(self, batch: Batch, needs: Needs, role: str = "policy") -> Output:
+        return outputs(needs, batch, sum(map(ord, role)))
+
+    def total(self, counts: Mapping[str, float]) -> dict[str, float]:
+        return dict(counts)
+
+    def gather(self, values: Tensor) -> Tensor:
+        return values
+
+
+def outputs(needs: Needs, batch: Batch, seed: int) -> Output:
+    """Random outputs of the right shapes and signs: log-probabilities are negative, entropies positive."""
+    torch.manual_seed(seed)
+    made: dict[str, Tensor] = {}
+    for name, sign in (("logp", -1), ("mean_logp", -1), ("log_sum_sq", -1), ("entropy", 1)):
+        if getattr(needs, name):
+            made[name] = sign * (0.05 + torch.rand(batch.N, dtype=torch.float64))
+    for name, size in (("score", batch.R), ("value", batch.N)):
+        if getattr(needs, name):
+            made[name] = torch.randn(size, getattr(needs, name), dtype=torch.float64)
+    return Output(**made)
 
 
 def gradients(engine: LocalEngine, method: Method, batch: Batch) -> dict[str, Tensor]:

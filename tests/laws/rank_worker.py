@@ -22,9 +22,7 @@ def main(out: str, scale: int) -> None:
         method = Method.members[name]()
         engine = engine_for(method)
         groups = method.example().groups * scale
-        if method.atom != "step":
-            batch = method.prepare(engine.layout(groups), engine)
-            accumulate(engine, method, batch)
+        accumulate(engine, method, method.batch(groups, engine))
         named = engine.named_parameters()
         for parameter in named.values():
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

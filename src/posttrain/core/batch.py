@@ -50,6 +50,8 @@ class Batch:
     data: Mapping[str, Tensor] = field(default_factory=dict)
     unit: Mapping[str, DataUnit] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
+    counted: frozenset[str] = frozenset()
+    """Names of data whose sum is a count: denominators that depend on the data (see `counting`)."""
     layout: Literal["shared", "dense"] = "shared"
 
     T = property(lambda self: int(self.ids.shape[0]))
@@ -75,6 +77,15 @@ class Batch:
             data={**self.data, **{k: v.detach() for k, v in tensors.items()}},
             unit={**self.unit, **dict.fromkeys(tensors, unit)},
         )
+
+    def counting(self, unit: DataUnit, **tensors: Tensor) -> Batch:
+        """`plus`, and the sum of each tensor becomes a count of its name that a method may divide by, as in ``sums = {"nll": "chosen"}``.
+
+        Call it in `prepare`, before anything is dropped: cuts and minibatches count again from the data, `without` keeps the count.
+        """
+        made = self.plus(unit, **tensors)
+        sums = {name: float(value.sum()) for name, value in tensors.items()}
+        return replace(made, counted=made.counted | set(tensors), counts={**made.counts, **sums})
 
     def to(self, device: torch.device | str) -> Batch:
         """Tensors on a device; the spans stay on the host."""
@@ -154,9 +165,10 @@ def _concat(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def count_units(batch: Batch) -> dict[str, float]:
-    """Trained tokens, responses and groups of the main rows: the denominators of every loss."""
+    """Trained tokens, responses and groups of the main rows, and the method's own counts: the denominators of every loss."""
     lengths = np.diff(batch.tokens_of)
-    return {
+    own = {name: float(batch.data[name].sum()) for name in sorted(batch.counted)}
+    return own | {
         "token": float(lengths[batch.main].sum()),
         "row": float(batch.main.sum()),
         "group": float(len(set(batch.group_of[batch.main].tolist()))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,8 @@ from posttrain.core.needs import Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.core.recipe import Kind
 
-Unit = Literal["token", "row", "group"]
+Unit = str
+"""``token``, ``row``, ``group``, or the name of data that the method counts itself (`Batch.counting`), such as ``chosen``."""
 Atom = Literal["row", "group", "step"]
 
 
@@ -21,11 +22,12 @@ class Example:
     """What the laws need of a method: two tiny groups and known values.
 
     groups: with `prompt_tokens`, `tokens` and `trained` set. anchors: name to (outputs to feed, expected value of that sum or metric).
-    method: the instance that the anchors belong to (None = the defaults).
+    variants: further settings of the fields that meet the laws too, beside the defaults.
     """
 
     groups: list[Group]
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    variants: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ class Method(Kind):
     def accepts(self, group: Group) -> str | None:
         """Why this group cannot be learned from, or None. The job counts refusals by reason and never drops silently."""
         return None if group.responses else "no response"
+
+    def arrange(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """The step's groups as this method reads them, on every rank alike: extra untrained rows, labels read from pairs. Pure, and
+        arranging twice changes nothing more."""
+        return groups
+
+    def batch(self, groups: Sequence[Group], engine: Engine) -> Batch:
+        """From the groups of a step to what `loss` reads: arranged, laid out, prepared."""
+        return self.prepare(engine.layout(self.arrange(groups)), engine)
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
         """Add what needs no gradient: reference log-probs, values, advantages. `engine.total` works here."""

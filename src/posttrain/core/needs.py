@@ -24,6 +24,7 @@ class Needs:
     value: number of value heads read at the state before each token [N, k]. score: number of score heads read on the last
     trained token of each response [R, k]. topk: teacher's top-k width. at_ids: name of batch data [N, k] with ids to score.
     hidden: hidden states at scored positions [N, d]. heads: names of further heads. roles: frozen roles that must exist.
+    moving: those of them whose weights the method moves (`Engine.move`), so that checkpoints hold them.
     temperature: logits are divided by it.
     """
 
@@ -38,6 +39,7 @@ class Needs:
     hidden: bool = False
     heads: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
+    moving: frozenset[str] = frozenset()
     temperature: float = 1.0
 
     @property

@@ -61,6 +61,10 @@ class LocalEngine:
         self.steps = self.done = 0
         if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
             self.roles["reference"] = frozen_copy(model)
+        for role in needs.moving if needs is not None else ():
+            if role not in self.roles:
+                raise ValueError(f"a moving {role} needs weights of its own: train without lora, or without `moving`")
+            self.roles[role].moves = True  # type: ignore[assignment]
 
     # What is trained
 
@@ -191,6 +195,13 @@ class LocalEngine:
             return _AdapterOff(self.model)
         raise ValueError(f"no model plays the role {role!r}; known: policy, {', '.join(sorted(self.roles))}")
 
+    @torch.no_grad()
+    def move(self, role: str, share: float) -> None:
+        """Move a role's weights to `share` of the policy's and 1 - share of its own. Its scores kept from before are void."""
+        own = dict(self.model.named_parameters())
+        for name, parameter in self.roles[role].named_parameters():
+            parameter.lerp_(own[name].to(parameter.dtype), share)
+
     # Gradients
 
     def backward(self, loss: Tensor) -> None:
@@ -277,9 +288,11 @@ class _AdapterOff:
 
 def nothing(needs: Needs) -> Output:
     """The output of an empty batch."""
-    row = {n: torch.zeros(0) for n in ("logp", "entropy", "mean_logp", "log_sum_sq") if getattr(needs, n)}
-    wide = {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score") if getattr(needs, n)}
-    return Output(**row, **wide)
+    fields: dict[str, Any] = {
+        n: torch.zeros(0) for n in ("logp", "entropy", "mean_logp", "log_sum_sq") if getattr(needs, n)
+    }
+    fields |= {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score") if getattr(needs, n)}
+    return Output(**fields)
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -47,7 +47,7 @@ def _measured(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> d
     options = sorted({1, cores})
     if len(options) == 1:
         return {"threads": 1, "why": "one core"}
-    batch = method.prepare(engine.layout(groups), engine)
+    batch = method.batch(groups, engine)
     times: dict[int, float] = {}
     for threads in options:
         torch.set_num_threads(threads)

@@ -18,6 +18,7 @@ from posttrain.core.files import crash_point
 from posttrain.core.method import Method
 from posttrain.core.needs import Loss
 from posttrain.core.protocols import Engine, Source
+from posttrain.engine.optimizer import NonFiniteGradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,15 @@ def train(
     """Yield one `Step` per optimiser step from `start` to `steps`. `epochs` and `parts` repeat and cut each step's groups."""
     for number, groups in zip(range(start + 1, steps + 1), source.stream(engine)):
         began = time.perf_counter()
-        batch = method.prepare(engine.layout(groups), engine)
+        batch = method.batch(groups, engine)
         tally, info, updates = Tally(), {}, 0
         for part in minibatches(batch, method, epochs, parts, seed + number):
             accumulate(engine, method, part, tally)
-            info = engine.step()
+            try:
+                info = engine.step()
+            except NonFiniteGradient as error:
+                error.groups = groups  # what was in hand, for whoever has to look into it
+                raise
             updates += 1
         metrics = {**tally.means(engine, updates), **info}
         method.after(number, metrics, engine)
