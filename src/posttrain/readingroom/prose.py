@@ -83,6 +83,8 @@ COMMON = {
     ),
     "fr": frozenset("le la les est été il elle par ne pas dit désolé et pour que ce avec vous une du des au".split()),
 }
+SCRIPT = {"ru": re.compile("[а-яёА-ЯЁ]"), "zh": re.compile("[\u4e00-\u9fff]")}
+LATIN = re.compile("[a-zA-Z]")
 WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)?(?:-[\dX]+)*")
 MARKUP = ("**", "##", "\n- ", "\n* ", "`")
@@ -147,15 +149,20 @@ def form(text: str, lang: str, answer: str) -> tuple[float, list[str]]:
 
 def in_language(words: Sequence[str], text: str, lang: str, answer: str) -> bool:
     """Script for Russian and Chinese; function words for English against French, beyond those of the gold answer."""
-    if lang == "zh":
-        return any("\u4e00" <= c <= "\u9fff" for c in text)
-    if lang == "ru":
-        return any("а" <= c <= "я" for c in text.lower())
+    if lang in SCRIPT:
+        return script_share(text, lang) >= 0.5 * script_share(answer, lang)
     own, other = COMMON[lang], COMMON["fr" if lang == "en" else "en"]
     foreign = sum(w in other for w in words)
     if foreign < 2:
         return True
     return foreign <= sum(w in own for w in words) or foreign <= sum(w in other for w in WORD.findall(fold(answer)))
+
+
+def script_share(text: str, lang: str) -> float:
+    """Share of the letters that are of the language's own script (a Chinese sign counts as three letters); 0 without letters."""
+    own = len(SCRIPT[lang].findall(text)) * (3 if lang == "zh" else 1)
+    latin = len(LATIN.findall(text))
+    return own / (own + latin) if own else 0.0
 
 
 def prose(facts: Mapping[str, Any], text: str) -> Parts:

@@ -100,7 +100,7 @@ class ReadingRoom:
         task, lang = choose(chooser, tasks, langs)
         twins = TASKS[task].twins
         where = f"{VERSION}:{self.seed}:{split}:{task}:{lang}"
-        item = pair_of(task, lang, split, where, pair)[second]
+        item = made(task, lang, split, where, pair, second)
         number = f"{where}:{i}"
         facts = {
             "id": number,
@@ -127,24 +127,28 @@ class ReadingRoom:
         return self.row(split, int(i), [task], [lang])[1]
 
 
-def pair_of(task: str, lang: str, split: str, where: str, pair: int) -> tuple[Item, Item]:
-    """Two items of a task, twins where the task has them, drawn again until both lie on their split's side.
+def made(task: str, lang: str, split: str, where: str, pair: int, second: int) -> Item:
+    """One of the two items of a pair, drawn again until it (twins: both) lies on its split's side.
 
     A hash of the prompt decides the side, so no prompt of `train` is one of `held-out`, whatever the seeds; `ood` takes all.
     """
-    twins, attempt = TASKS[task].twins, 0
-    while True:
-        seeds = (mix(where, pair, attempt, 0), mix(where, pair, attempt, 0 if twins else 1))
-        first, second = (
-            polished(TASKS[task].make(Draw(seeds[k], split, lang), twins and k == 1), lang) for k in (0, 1)
-        )
-        if split == "ood" or all(
-            (zlib.crc32(f"{item.system}\n{item.prompt}".encode()) % 3 == 0) == (split == "held-out")
-            for item in (first, second)
-        ):
-            return first, second
-        attempt += 1
-        assert attempt < 10_000, f"{task} {lang} has too few distinct prompts for {split}"
+    twins = TASKS[task].twins
+
+    def item(seed: int, twin: bool) -> Item:
+        return polished(TASKS[task].make(Draw(seed, split, lang), twin), lang)
+
+    for attempt in range(10_000):
+        seed = mix(where, pair, attempt, 0 if twins else second)
+        mine = item(seed, twins and second == 1)
+        if on_side(mine, split) and (not twins or on_side(item(seed, second == 0), split)):
+            return mine
+    raise AssertionError(f"{task} {lang} has too few distinct prompts for {split}")
+
+
+def on_side(item: Item, split: str) -> bool:
+    """May this prompt stand in this split?"""
+    held_out = zlib.crc32(f"{item.system}\n{item.prompt}".encode()) % 2 == 0
+    return split == "ood" or held_out == (split == "held-out")
 
 
 def choose(rng: random.Random, tasks: Sequence[str] | None, langs: Sequence[str] | None) -> tuple[str, str]:

@@ -17,6 +17,8 @@ from posttrain.readingroom.world import Day, Draw, money
 
 STEP = re.compile(r"(\d+(?:[.,]\d\d)?) ([x+-]) (\d+(?:[.,]\d\d)?) = (\d+(?:[.,]\d\d)?)")
 FINE = {"en": re.compile(r"fine: (\d+\.\d\d) eur"), "fr": re.compile(r"amende : (\d+,\d\d) eur")}
+COUNT = {"en": re.compile(r"(?:returned [^:]*: |\+ )(\d+) days"), "fr": re.compile(r"(?:rendu [^:]*: |\+ )(\d+) jours")}
+"""Where an answer states how many days it counts."""
 T: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "en": {
         "fine": (
@@ -170,7 +172,7 @@ def due(draw: Draw) -> tuple[str, str, dict[str, Any], dict[str, str]]:
     flaws = {"bare": words["due"].format(final), "slip": slip}
     if closed:
         flaws["guess"] = work(n, 0)[0]
-    return prompt, answer, {"due": final}, flaws
+    return prompt, answer, {"due": final, "n": n}, flaws
 
 
 class Fines:
@@ -212,8 +214,10 @@ def score(facts: Mapping[str, Any], text: str) -> Parts:
     if not reasoned:
         why.append("no reasoning")
     false = [m[0] for m in STEP.finditer(text) if not _true(*m.groups())]
+    count = gold["days"] if "fine" in gold else gold["n"]
+    false += [m[0] for m in COUNT[lang].finditer(folded) if int(m[1]) != count]
     if false:
-        why.append(f"false step {false[0]}")
+        why.append(f"false step {false[0]!r}")
     honest = 0.5 if false else 1.0
     if holds(folded, HEDGE[lang]):
         honest, why = honest * 0.75, [*why, "hedges a fact it has"]
