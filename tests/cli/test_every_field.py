@@ -40,11 +40,16 @@ NODES: list[type[Spec]] = [
 ]
 
 
+REFUSES: dict[type[Spec], set[str]] = {Lora: {"dropout"}}
+"""Fields that take one value only: their effect is the refusal of every other, which its validator's test shows."""
+
+
 @cache
 def reads() -> dict[str, set[str]]:
     """Attribute names that are loaded, with the files that load them."""
     found: dict[str, set[str]] = {}
-    for file in SOURCE.rglob("*.py"):
+    rooms = ("jobs", "methods", "objectives", "models", "engine")
+    for file in (f for room in rooms for f in (SOURCE / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 found.setdefault(node.attr, set()).add(file.relative_to(SOURCE).as_posix())
@@ -63,9 +68,8 @@ def rooms_of(node: type[Spec]) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
 def test_every_field_is_read(node: type[Spec]) -> None:
-    unread = [
-        f for f in node.model_fields if not any(file.startswith(rooms_of(node)) for file in reads().get(f, set()))
-    ]
+    wanted = set(node.model_fields) - REFUSES.get(node, set())
+    unread = [f for f in wanted if not any(file.startswith(rooms_of(node)) for file in reads().get(f, set()))]
     assert not unread, f"{node.__name__}: nothing reads {unread}"
 
 
@@ -89,7 +93,8 @@ def evaluated(fields: dict[str, Any], out: Path) -> Any:
 
 def shown(fields: dict[str, Any], out: Path) -> Any:
     return [
-        g.to_json() | {"tokens": [str(r.trained) for r in g.responses]} for g in Show(**fields).run(Context(bars=False))
+        g.to_json() | {"tokens": [[r.tokens.tolist(), r.trained.tolist()] for r in g.responses]}
+        for g in Show(**fields).run(Context(bars=False))
     ]
 
 
@@ -104,13 +109,11 @@ ELSEWHERE: dict[type[Job], dict[str, str]] = {
 
 def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict[str, Any]]]:
     """Per job: the fields to begin with, and for each field what else to set."""
-    other = json.loads((Path(base(root)) / "config.json").read_text())["model_type"]
-    assert other == "llama"
     data, more = demos(tmp / "d.jsonl", 2), pairs(tmp / "p.jsonl", 3)
     reward = reward_run(root)
     drawn = {"model": base(root), "data": data, "n": 2, "max_tokens": 6, "temperature": 1.0, "seed": 1}
     sampling = {
-        "model": {"model": reward},
+        "model": {"model": qwen(root)},
         "data": {"data": more},
         "n": {"n": 3},
         "temperature": {"temperature": 0.0},
@@ -141,7 +144,7 @@ def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict
                 "skip": {"skip": 1},
                 "mask": {"mask": "last"},
                 "template": {"template": "chatml"},
-                "max_tokens": {"max_tokens": 40},
+                "max_tokens": {"max_tokens": 30},
             },
         ),
     }
@@ -151,7 +154,7 @@ def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict
 def qwen(root: Path) -> str:
     from tests.models.tiny import tiny_directory
 
-    return str(tiny_directory(root / "qwen", "qwen2", context=256))
+    return str(tiny_directory(root / "qwen", "qwen3", context=256))
 
 
 @pytest.mark.parametrize("job", list(PROBES), ids=lambda j: j.__name__)
@@ -169,18 +172,6 @@ def fresh(at: Path, name: str) -> Path:
     out = at / f"probe-{name}"
     out.mkdir()
     return out
-
-
-# Train: rows of the table are (changed values, what to look at); extended where a field's effect needs a run
-
-
-TRAIN_STATIC = set(Train.model_fields)
-"""Fields of Train whose effect is shown by the static part until a row here shows it on a run."""
-
-
-def test_train_fields_have_a_reader() -> None:
-    assert set(Train.model_fields) >= TRAIN_STATIC
-    assert {f for f in TRAIN_STATIC if f not in reads()} == set()
 
 
 def test_chat_fields_reach_the_request(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
