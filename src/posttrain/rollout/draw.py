@@ -54,7 +54,7 @@ def pick(weights: Tensor, u: Tensor) -> Tensor:
     if vocabulary % BLOCK:
         weights = torch.nn.functional.pad(weights, (0, BLOCK - vocabulary % BLOCK))
     blocks = weights.view(rows, -1, BLOCK)
-    outer = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    outer = blocks.sum(-1).double().cumsum(-1)
     target = u.unsqueeze(1) * outer[:, -1:]
     block = (outer <= target).sum(-1, keepdim=True).clamp_(max=outer.shape[1] - 1)
     before = torch.where(block > 0, outer.gather(1, (block - 1).clamp(min=0)), 0.0)
