@@ -150,7 +150,7 @@ def form(text: str, lang: str, answer: str) -> tuple[float, list[str]]:
 def in_language(words: Sequence[str], text: str, lang: str, answer: str) -> bool:
     """Script for Russian and Chinese; function words for English against French, beyond those of the gold answer."""
     if lang in SCRIPT:
-        return script_share(text, lang) >= 0.5 * script_share(answer, lang)
+        return script_share(text, lang) >= 0.7 * script_share(answer, lang)
     own, other = COMMON[lang], COMMON["fr" if lang == "en" else "en"]
     foreign = sum(w in other for w in words)
     if foreign < 2:

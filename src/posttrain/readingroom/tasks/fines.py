@@ -206,7 +206,9 @@ def score(facts: Mapping[str, Any], text: str) -> Parts:
     else:
         mark = "due:" if lang == "en" else "retour :"
         _, found, tail = folded.rpartition(mark)
-        correct = 1.0 if found and tail.strip(" .") == fold(gold["due"]) else 0.0
+        said, due_on = tail.strip(), fold(gold["due"])
+        rest = said.removeprefix(due_on)
+        correct = 1.0 if found and rest != said and not re.match(r"\w", rest) and not re.search(r"\d", rest) else 0.0
         reasoned = "+" in folded
         expected = gold["due"]
     if correct < 1:

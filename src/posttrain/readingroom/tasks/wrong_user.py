@@ -124,7 +124,7 @@ class WrongUser:
         }
         others = [value for name, value in told_all.items() if name != kind]
         if twin:
-            gold = {"key": key, "forbid": [*table["deny"], wrong if kind != "author" else wrong.split()[-1], *others]}
+            gold = {"key": key, "forbid": [table["deny"][0], wrong if kind != "author" else wrong.split()[-1], *others]}
             return Item(
                 prompt, table["yes"].format(told.format(truth)), "answer", gold, {"deny": denied, "contradict": right}
             )
