@@ -109,7 +109,8 @@ def test_order(method: Method) -> None:
 def _flip(group: Group) -> Group:
     last = len(group.responses) - 1
     turned = tuple(p._replace(i=last - p.i, j=last - p.j) for p in group.preferences)
-    return replace(group, responses=tuple(reversed(group.responses)), preferences=turned)
+    ranking = group.ranking and tuple(tuple(last - i for i in tier) for tier in group.ranking)
+    return replace(group, responses=tuple(reversed(group.responses)), preferences=turned, ranking=ranking)
 
 
 def test_mask(method: Method) -> None:

@@ -1,8 +1,37 @@
 """One file, one method. `registry` imports them all, so that every method is known by name."""
 
+from posttrain.methods.aot import AOT
+from posttrain.methods.apo_zero_unpaired import APOZeroUnpaired
+from posttrain.methods.bco import BCO
+from posttrain.methods.cpo import CPO
 from posttrain.methods.dpo import DPO
+from posttrain.methods.kto import KTO
+from posttrain.methods.listwise import Listwise
 from posttrain.methods.lm import LM
+from posttrain.methods.orpo import ORPO
 from posttrain.methods.reward import RewardModel
+from posttrain.methods.reward_ensemble import RewardEnsemble
+from posttrain.methods.reward_labels import RewardLabels
+from posttrain.methods.reward_pairs import RewardPairs
+from posttrain.methods.reward_scores import RewardScores
 from posttrain.methods.sft import SFT
+from posttrain.methods.simpo import SimPO
 
-__all__ = ["DPO", "LM", "SFT", "RewardModel"]
+__all__ = [
+    "AOT",
+    "BCO",
+    "CPO",
+    "DPO",
+    "KTO",
+    "LM",
+    "ORPO",
+    "SFT",
+    "APOZeroUnpaired",
+    "Listwise",
+    "RewardEnsemble",
+    "RewardLabels",
+    "RewardModel",
+    "RewardPairs",
+    "RewardScores",
+    "SimPO",
+]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
 from pydantic import NonNegativeFloat
 
 from posttrain.core.batch import Batch
@@ -17,7 +16,8 @@ from posttrain.core.group import Group
 from posttrain.core.method import Anchor, Atom, Example, Method, Unit
 from posttrain.core.needs import Loss, Needs, Output
 from posttrain.methods.dpo import pairs
-from posttrain.objectives.ranking import bradley_terry, plackett_luce
+from posttrain.objectives.pairs import not_compared
+from posttrain.objectives.ranking import agreement, comparisons
 from posttrain.objectives.sequence import group_mean
 
 
@@ -38,31 +38,16 @@ class RewardModel(Method):
         return Needs(score=1)
 
     def accepts(self, group: Group) -> str | None:
-        return None if any(not p.both_bad for p in group.pairs()) else "no preference between its responses"
+        return not_compared(group)
 
     def loss(self, out: Output, batch: Batch) -> Loss:
         assert out.score is not None
         score = out.score[:, 0]
         i, j = batch.pair[:, 0], batch.pair[:, 1]
-        p, margin, weight = batch.data["p"], batch.data["margin"], batch.data["pair_weight"]
-        of_pair = batch.group[i]
-        ranked = torch.zeros(batch.G, dtype=torch.bool, device=score.device)
-        ranked[batch.group[batch.data["rank"] >= 0]] = True
-        by_pair = group_mean(bradley_terry(score[i], score[j], p, margin), of_pair, weight, batch.G)
-        comparison = by_pair
-        if bool(ranked.any()):
-            comparison = torch.where(ranked, plackett_luce(score, batch.data["rank"], batch.group, batch.G), by_pair)
-        centre = group_mean((score[i] + score[j]) ** 2, of_pair, weight, batch.G)
-        gap = (score[i] - score[j]).detach()
-        sure = p != 0.5
-        agrees = torch.where(p > 0.5, gap > 0, gap < 0).float()
+        centre = group_mean((score[i] + score[j]) ** 2, batch.group[i], batch.data["pair_weight"], batch.G)
         return Loss(
-            sums={"comparison": comparison.sum(), "centre": self.centring * centre.sum()},
-            metrics={
-                "accuracy": ((agrees * sure).sum(), sure.sum()),
-                "margin": ((gap * torch.sign(p - 0.5)).sum(), sure.sum()),
-                "score_mean": (score.detach().sum(), batch.R),
-            },
+            sums={"comparison": comparisons(score, batch).sum(), "centre": self.centring * centre.sum()},
+            metrics=agreement(score, batch) | {"score_mean": (score.detach().sum(), batch.R)},
         )
 
     @classmethod
@@ -81,4 +66,5 @@ class RewardModel(Method):
                     {"score": [[1.0], [1.0]]}, {"comparison": math.log(2), "centre": 0.04}, fields={"centring": 0.01}
                 ),
             },
+            variants=({"centring": 0.01},),
         )

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from posttrain.core.batch import Batch
+from posttrain.objectives.pairs import Metrics
+from posttrain.objectives.sequence import group_mean
+
 
 def bradley_terry(score_i: Tensor, score_j: Tensor, p: Tensor, margin: Tensor) -> Tensor:
     """-p log sigma(d - m) - (1 - p) log sigma(m - d), d = score_i - score_j: minimal at d = m + logit p. All [Q]."""
@@ -41,3 +45,24 @@ def _one(scores: Tensor, rank: Tensor) -> Tensor:
             share = gone / size
             loss = loss + (log_left if gone == 0 else log_left + torch.log1p(-share * torch.exp(log_here - log_left)))
     return loss
+
+
+def comparisons(score: Tensor, batch: Batch) -> Tensor:
+    """Loss of each group [G] under one score per response [R]: its ranking where it has one, else the weighted mean of its pairs."""
+    i, j = batch.pair[:, 0], batch.pair[:, 1]
+    of_pair = bradley_terry(score[i], score[j], batch.data["p"], batch.data["margin"])
+    by_pair = group_mean(of_pair, batch.group[i], batch.data["pair_weight"], batch.G)
+    rank = batch.data["rank"]
+    ranked = torch.zeros(batch.G, dtype=torch.bool, device=score.device)
+    ranked[batch.group[rank >= 0]] = True
+    if not bool(ranked.any()):
+        return by_pair
+    return torch.where(ranked, plackett_luce(score, rank, batch.group, batch.G), by_pair)
+
+
+def agreement(score: Tensor, batch: Batch) -> Metrics:
+    """How scores [R] agree with the pairs: accuracy and margin over those with a side (p is not 1/2)."""
+    gap = (score[batch.pair[:, 0]] - score[batch.pair[:, 1]]).detach()
+    side = torch.sign(batch.data["p"] - 0.5)
+    sure = side != 0
+    return {"accuracy": (((gap * side > 0) & sure).sum(), sure.sum()), "margin": ((gap * side).sum(), sure.sum())}
