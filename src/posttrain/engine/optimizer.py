@@ -6,13 +6,14 @@ Decoupled weight decay: Loshchilov and Hutter 2019, arXiv:1711.05101. Norms and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from posttrain.core.group import Group
 from posttrain.core.recipe import Spec
 
 
@@ -69,10 +70,11 @@ class Optimizer(Spec):
 
 
 class NonFiniteGradient(RuntimeError):
-    """A gradient holds inf or nan; the weights were not touched. `names` are the tensors concerned."""
+    """A gradient holds inf or nan; the weights were not touched. `names` are the tensors concerned, `groups` the step's rows."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
+        self.groups: Sequence[Group] = ()
         super().__init__(
             f"non-finite gradient in {len(names)} tensors, first {names[0] if names else '?'}; no update was made"
         )

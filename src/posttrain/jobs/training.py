@@ -126,11 +126,11 @@ class Training:
         held: list[Group] = []
         for part in parts:
             assembly.accept(part, job.method)
-            assembly.render(part, self.renderer, cut)
+            assembly.render(part, self.renderer, cut, self.context.say)
         if isinstance(job.validation, str):
             (part,) = assembly.gather((assembly.Data(path=job.validation),), self.context)
             assembly.accept(part, job.method)
-            assembly.render(part, self.renderer, cut)
+            assembly.render(part, self.renderer, cut, self.context.say)
             held = part.groups
         elif job.validation:
             share = int(job.validation) if job.validation >= 1 else job.validation
@@ -177,6 +177,7 @@ class Training:
             parts=[(p.account(), p.groups) for p in self.parts],
             held_out=self.held_out,
             inputs=self.inputs,
+            source=lambda seed: assembly.source_of(self.parts, self.job.batch, seed),
             full=self.job.preflight == "full",
         )
         self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=say)
@@ -234,6 +235,7 @@ class Training:
 
     def _batches(self, groups: list[Group]) -> list[Batch]:
         size = self.job.batch * 4
+        groups = list(self.job.method.arrange(groups))  # all of them: a last chunk may hold one prompt only
         order = sorted(groups, key=lambda g: -sum(len(r.tokens) for r in g.responses if r.tokens is not None))
         chunks = [order[i : i + size] for i in range(0, len(order), size)]  # the longest first: memory shows at once
         return [self.job.method.prepare(self.engine.layout(c), self.engine) for c in chunks]
@@ -279,11 +281,13 @@ class Training:
 
     def _save_wreck(self, error: NonFiniteGradient) -> None:
         """Keep the state and the batch of a step that could not be taken."""
-        place = checkpoint.write(self.out.path / "nonfinite", self.engine.done + 1, self._state(), keep=1)
-        write_json(self.out.path / "nonfinite" / "tensors.json", {"error": str(error), "names": error.names})
-        handed = getattr(self.source, "handed", [])
-        write_json(self.out.path / "nonfinite" / "batch.json", [g.to_json() for g in handed])
-        self.context.say(f"the state before step {self.engine.done + 1} and its batch are in {place.parent}")
+        if ranks.world()[0] != 0:
+            return
+        place, step = self.out.path / "nonfinite", self.engine.done + 1
+        checkpoint.write(place, step, self._state(), keep=1)
+        write_json(place / "tensors.json", {"step": step, "error": str(error), "names": error.names})
+        write_json(place / "batch.json", [g.to_json() for g in error.groups])
+        self.context.say(f"the state before step {step} and its batch are in {place}")
 
     # Results
 

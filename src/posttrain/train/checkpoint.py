@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from posttrain.core.files import crash_point, hash_file, whole_directory
@@ -83,11 +84,19 @@ def write(directory: Path, step: int, state: Mapping[str, Any], keep: int = 2) -
     """Write `step-NNNNNN` whole, then remove all but the newest `keep`. Raises OSError when the disk is full; older ones stay."""
     target = directory / f"step-{step:06d}"
     plain, tensors = split(state)
-    with whole_directory(target) as beside:
-        save_file(tensors, beside / "tensors.safetensors")
-        body = {"step": step, "tensors": hash_file(beside / "tensors.safetensors"), "state": plain}
-        (beside / "state.json").write_text(json.dumps(body), encoding="utf-8")
-    for old in found(directory)[:-keep]:
+    try:
+        with whole_directory(target) as beside:
+            save_file(tensors, beside / "tensors.safetensors")
+            body = {"step": step, "tensors": hash_file(beside / "tensors.safetensors"), "state": plain}
+            (beside / "state.json").write_text(json.dumps(body), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OSError(
+            f"{target}: the checkpoint could not be written ({reason}); make room, then the same command goes on from "
+            "the newest checkpoint that is there"
+        ) from error
+    rests = [*directory.glob(".step-*.part"), *directory.glob(".step-*.old-*")]  # of saves that were killed
+    for old in [*found(directory)[:-keep], *rests]:
         shutil.rmtree(old, ignore_errors=True)
     crash_point("checkpoint-written")
     return target

@@ -7,6 +7,7 @@ same hashes later reuse it. Ids are those of docs/preflight.md.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from posttrain.core.files import hash_json, write_json
 from posttrain.core.finding import Finding
 from posttrain.core.group import Group
 from posttrain.core.method import Method
+from posttrain.core.protocols import Source
 from posttrain.core.run import versions
 from posttrain.engine.local import LocalEngine
 from posttrain.models import checks
@@ -45,7 +47,7 @@ class PreflightError(ValueError):
 
 @dataclass
 class Subject:
-    """What a run is about to do. parts: (row account, rendered groups) of every data source."""
+    """What a run is about to do. parts: (row account, rendered groups) of every data source. source: the run's source by data seed."""
 
     job: Mapping[str, Any]
     method: Method
@@ -55,6 +57,7 @@ class Subject:
     parts: Sequence[tuple[Mapping[str, Any], Sequence[Group]]]
     held_out: Sequence[Group]
     inputs: Sequence[Mapping[str, str]]
+    source: Callable[[int], Source] | None = None
     full: bool = False
 
     @property
@@ -62,18 +65,38 @@ class Subject:
         return [g for _, groups in self.parts for g in groups]
 
     def fingerprint(self) -> str:
-        """What the verdict depends on: data, model, tokenizer, template, method, lengths, versions."""
-        told = ("method", "max_tokens", "overlong", "mask", "template", "lora", "train", "dtype", "validation")
+        """What the verdict depends on: the tokens themselves, model, template, recipe and versions. Steps and places do not matter."""
+        aside = (
+            "out",
+            "log_to",
+            "project",
+            "keep",
+            "steps",
+            "epochs",
+            "samples",
+            "sample_tokens",
+            "accept",
+            "preflight",
+        )
         return hash_json(
             {
                 "inputs": [dict(i) for i in self.inputs],
-                "rows": [len(g) for _, g in self.parts],
-                "recipe": {k: self.job.get(k) for k in told},
+                "tokens": _digest([*self.groups, *self.held_out]),
+                "recipe": {k: v for k, v in self.job.items() if k not in aside},
                 "template": self.loaded.template.hash,
                 "versions": versions(),
                 "full": self.full,
             }
         )
+
+
+def _digest(groups: Sequence[Group]) -> str:
+    digest = hashlib.sha256()
+    for group in groups:
+        arrays = [group.prompt_tokens, *(a for r in group.responses for a in (r.tokens, r.trained))]
+        for array in arrays:
+            digest.update(b"|" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def sample(groups: Sequence[Group], full: bool) -> list[Group]:
@@ -89,14 +112,20 @@ def sample(groups: Sequence[Group], full: bool) -> list[Group]:
 def inspect(subject: Subject) -> list[Finding]:
     """All findings, most severe first. The first occurrence of each (id, message) is kept."""
     picked = sample(subject.groups, subject.full)
-    rows = subject.loaded.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    reward_model = subject.method.needs().score > 0
-    bare = [_unrendered(g) for g in picked]
-    found = checks.sample_findings(subject.renderer, bare, rows, reward_model) if _is_chat(picked) else []
-    found += checks.mask_extremes(picked) if _is_chat(picked) else []
-    found += data_checks.findings(subject.parts, subject.held_out, subject.renderer)
+    found: list[Finding] = []
+    if _is_chat(picked):
+        rows = subject.loaded.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        bare = [
+            g.with_responses(g.responses) for g in picked
+        ]  # the checks look at single answers: no pair may name another
+        found += checks.sample_findings(subject.renderer, bare, rows, subject.method.needs().score > 0)
+        found += checks.directory_findings(subject.loaded, subject.renderer, bare)
+    kept = sample(subject.held_out, subject.full)
+    found += data_checks.findings(subject.parts, subject.held_out, subject.renderer, subject.job, [*picked, *kept])
+    found += state_checks.source_findings(subject.source, int(subject.job.get("seed", 0)))
     found += loss_checks.findings(subject.engine, subject.method, picked)
-    found += state_checks.findings(subject.engine, subject.method, subject.groups, subject.job, subject.loaded)
+    if not any(f.severity == "error" and f.id in ("L2", "L3", "L6") for f in found):
+        found += state_checks.findings(subject.engine, subject.method, subject.groups, subject.held_out, subject.job)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted({(f.id, f.message): f for f in found}.values(), key=lambda f: (order[f.severity], f.id))
 
@@ -139,10 +168,3 @@ def _known(file: Path, fingerprint: str) -> list[Finding] | None:
 
 def _is_chat(groups: Sequence[Group]) -> bool:
     return any(m.role != "document" for g in groups for r in g.responses for m in r.turns)
-
-
-def _unrendered(group: Group) -> Group:
-    from dataclasses import replace
-
-    bare = tuple(replace(r, tokens=None, trained=None) if r.turns else r for r in group.responses)
-    return replace(group, prompt_tokens=None, responses=bare)
