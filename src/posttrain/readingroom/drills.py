@@ -57,5 +57,9 @@ def reversed_lookup(draw: Draw) -> str:
 def drills(seed: int, n: int) -> Iterator[str]:
     """n documents; document i is a function of (seed, i)."""
     for i in range(n):
-        draw = Draw(mix(seed, "drill", i), "train", random.Random(mix(seed, "lang", i)).choice(("en", "en", "fr", "fr", "ru", "zh")))
+        draw = Draw(
+            mix(seed, "drill", i),
+            "train",
+            random.Random(mix(seed, "lang", i)).choice(("en", "en", "fr", "fr", "ru", "zh")),
+        )
         yield draw.pick((twice, twice, looked_up, reversed_lookup))(draw)

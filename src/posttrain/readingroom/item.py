@@ -64,9 +64,14 @@ class Parts(NamedTuple):
 class Task(Protocol):
     """A task file, seen as an object. twins: does `make(draw, True)` give the benign twin of `make(draw, False)`?"""
 
-    name: str
-    langs: tuple[str, ...]
-    twins: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def langs(self) -> tuple[str, ...]: ...
+
+    @property
+    def twins(self) -> bool: ...
 
     def make(self, draw: Draw, twin: bool) -> Item: ...
 

@@ -153,7 +153,7 @@ def ambiguous(draw: Draw, twin: bool) -> Item:
     right, wrong = (k, m) if second else (m, k)
     prompt, back = f"{intro} {asked}", say["which"].format(**names)
     if twin:
-        gold = {"key": [str(right)], "forbid": [str(wrong), "?"]}
+        gold: dict[str, Any] = {"key": [str(right)], "forbid": [str(wrong), "?"]}
         return Item(
             prompt,
             say["pages"].format(m=right),
@@ -178,7 +178,7 @@ def incomplete(draw: Draw, twin: bool) -> Item:
     prompt = draw.phrase(*table["full" if twin else "fine" if lacks == "returned" else "rate"]).format(**values)
     guess, back = say["guess"].format(x=total), say[lacks]
     if twin:
-        gold = {"key": [f"{total} EUR"], "forbid": ["?"]}
+        gold: dict[str, Any] = {"key": [f"{total} EUR"], "forbid": ["?"]}
         slip = say["guess"].format(x=money(cents * (late + 1), lang))
         return Item(
             prompt, say["full"].format(n=late, c=values["c"], x=total), "answer", gold, {"slip": slip, "overask": back}
