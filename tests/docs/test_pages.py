@@ -12,9 +12,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from posttrain import cli
 from posttrain.core.recipe import build_spec
+from posttrain.jobs import pipeline
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,7 +53,7 @@ def test_every_internal_link_leads_somewhere(page: Path) -> None:
 def whole_commands(text: str) -> Iterator[str]:
     """Lines of code blocks, fenced or indented, and of comments in YAML, that begin with our name; continued lines joined."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
-        found = re.match(r"(?:\$ |#\s+| {4,})?(posttrain [a-z].*)$", line)
+        found = re.match(r"(?:\$ |#\s+| {2,})?(posttrain [a-z].*)$", line)
         if found:
             yield found.group(1)
 
@@ -100,6 +102,12 @@ def test_every_command_parses_and_builds() -> None:
         except (cli.UsageError, ValueError) as error:
             wrong.append(f"{name}: {command}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_recipe_of_the_readme_builds() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    plan = pipeline.build(yaml.safe_load(text))
+    assert list(plan.jobs) == ["sft", "rm", "dpo"]
 
 
 def test_every_command_in_a_sentence_is_known() -> None:
