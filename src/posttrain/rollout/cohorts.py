@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MIN_ROWS = 4  # see `fused`: from four rows on, a row of a product does not depend on their number
+from posttrain.rollout.attention import MIN_ROWS
+from posttrain.rollout.score import without_dropout
 
 
 @dataclass(slots=True, eq=False)
@@ -67,13 +68,14 @@ class Cohorts:
         return handles, torch.stack(logits)
 
     def _forward(self, ids: Tensor, cache: Any, past: int) -> Tensor:
-        out = self.model(
-            input_ids=ids,
-            attention_mask=torch.ones(ids.shape[0], past + ids.shape[1], dtype=torch.long, device=ids.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with without_dropout(self.model):
+            out = self.model(
+                input_ids=ids,
+                attention_mask=torch.ones(ids.shape[0], past + ids.shape[1], dtype=torch.long, device=ids.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         return out.logits[:, -1].float()
 
     def close(self, prompt: Opened) -> None:

@@ -23,40 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posttrain.rollout.attention import MIN_ROWS, attend, key_width, rounded
 from posttrain.rollout.weights import Decoder, Layer, read_decoder
 
-MIN_ROWS = 4
 ROUND = 32  # prompts are prefilled at multiples of this
 GROW = 64
 PREFILL_TOKENS = 4096
 MASKED = -1e30  # finite, so that a prompt wholly outside a sliding window gets weight 0 instead of NaN
-
-
-def rounded(n: int, step: int = ROUND) -> int:
-    return -(-n // step) * step
-
-
-def key_width(n: int, queries: int) -> int:
-    """Number of keys to attend over for at least `n`, such that masked keys beyond `n` leave every bit alone.
-
-    With four or more queries at once MKL sums over 193 to 383 keys in two halves, whose border moves with the number: that range is
-    skipped. Observed, not documented; the test of batch independence guards it.
-    """
-    if queries < MIN_ROWS:
-        return rounded(n, 8)
-    n = rounded(n, 16)
-    return 384 if 192 < n < 384 else n
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention and its log-sum-exp: q [B, H, m, D], k and v [B, H, T, D], additive mask broadcastable to [B, H, m, T]."""
-    if q.device.type == "cpu":
-        mask = mask.expand(q.shape[0], 1, q.shape[2], k.shape[2])
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, False, attn_mask=mask, scale=scale
-        )
-    scores = torch.matmul(q, k.transpose(-1, -2)).float() * scale + mask
-    return torch.matmul(scores.softmax(-1).to(v.dtype), v), scores.logsumexp(-1)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +88,7 @@ class Fused:
 
     def refresh(self, model: Any) -> None:
         """Read the weights again; rows in flight go on with the new ones."""
-        weights = read_decoder(model, self.max_context)
+        weights = read_decoder(model, rounded(self.max_context, ROUND))
         if weights is None:
             raise ValueError(f"{type(model).__name__} is outside the fused family; use the generic decoder")
         self.weights: Decoder = weights
@@ -130,7 +103,7 @@ class Fused:
         )
         buckets: dict[int, list[int]] = {}
         for i, ids in enumerate(prompts):
-            buckets.setdefault(rounded(len(ids)), []).append(i)
+            buckets.setdefault(rounded(len(ids), ROUND), []).append(i)
         for width, members in sorted(buckets.items()):
             step = max(1, PREFILL_TOKENS // width)
             for start in range(0, len(members), step):
@@ -204,7 +177,7 @@ class Fused:
                 self.length[row], self.base[row] = 0, prompt.length
             else:
                 assert prompt.kv is not None, "a private prompt has one row"
-                self.own = self._grown(self.own, self.slots, rounded(prompt.length + 1))
+                self.own = self._grown(self.own, self.slots, rounded(prompt.length + 1, 8))
                 self.own[:, row, :, : prompt.length] = prompt.kv
                 self.length[row], self.base[row] = prompt.length, 0
                 prompt.kv = None
@@ -287,7 +260,9 @@ class Fused:
         self.own = self._grown(self.own, self.slots, width)
         position = length + base
         at = self._tensor(position)
-        head = np.arange(b * 2 * w.kv_heads).reshape(b, -1)  # a row's heads lie one after the other, each a run of tokens
+        head = np.arange(b * 2 * w.kv_heads).reshape(
+            b, -1
+        )  # a row's heads lie one after the other, each a run of tokens
         write = self._tensor((head * self.own.shape[3] + length[:, None]).reshape(-1))
         turn = {name: table.index_select(0, at).unsqueeze(1) for name, table in w.rope.items()}
         windows = {layer.window for layer in w.layers}
@@ -355,7 +330,9 @@ class Fused:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def _mask(self, seen: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.where(seen, np.float32(0), np.float32(MASKED))).to(self.device, self.dtype)
+        # Half precision cannot hold the number; a quarter of its range still gives weight 0.
+        low = max(MASKED, torch.finfo(self.dtype).min / 4)
+        return torch.from_numpy(np.where(seen, np.float32(0), np.float32(low))).to(self.device, self.dtype)
 
     # -- parts shared by prefill and step ------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,44 +28,13 @@ from posttrain.core.protocols import Event, Request, Sampling, Steer
 from posttrain.rollout.cohorts import Cohorts
 from posttrain.rollout.draw import Chooser, draw, row_key
 from posttrain.rollout.fused import Fused
+from posttrain.rollout.jobs import Job, Sample, check
 from posttrain.rollout.score import response_logps
 from posttrain.rollout.text import TextStream
 from posttrain.rollout.weights import read_decoder
 
+PLAIN = Sampling()
 Encode = Callable[[Chat, tuple[Mapping[str, Any], ...]], Sequence[int]]
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A prompt to answer n times, as tokens. `source` is what the caller asked with."""
-
-    ids: list[int]
-    sampling: Sampling
-    n: int
-    seed: int
-    id: str
-    source: Any = None
-    steer: Steer | None = None
-    started: int = 0
-    handle: Any = None
-    logits: Tensor | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Sample:
-    """One answer in tokens. stop: None while it runs, then ``stop``, ``length`` or ``cancelled``. text: only where text is followed."""
-
-    job: Job
-    index: int
-    limit: int
-    version: int
-    chooser: Chooser
-    follow: TextStream | None = None
-    tokens: list[int] = field(default_factory=list)
-    logps: list[float] = field(default_factory=list)
-    sampled_logps: list[float] = field(default_factory=list)
-    stop: str | None = None
-    news: str = ""
 
 
 class Sampler:
@@ -127,8 +95,9 @@ class Sampler:
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Events as tokens come, answers of several requests interleaved.
 
-        Requests are taken from the iterable as slots become free; None in it says that none is ready yet. An event's id is the
-        request's, or its number in the order taken. Text is settled: no half characters, no beginning of a stop string.
+        Requests are taken from the iterable as slots become free; None in it says that none is ready yet (an iterable that has nothing
+        at all to decode should wait instead, or this spins). An event's id is the request's, or its number in the order taken. Text is
+        settled: no half characters, no beginning of a stop string.
         """
         for samples in self._run(self._jobs(requests), follow=True):
             for s in samples:
@@ -150,7 +119,7 @@ class Sampler:
         return [self._group(job, samples) for job, samples in zip(jobs, done, strict=True)]
 
     def decode(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling = Sampling(), n: int = 1, seed: int = 0
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling = PLAIN, n: int = 1, seed: int = 0
     ) -> list[list[Sample]]:
         """Token-level form: n samples of each prompt of ids, in order."""
         return self._finish([self._job(list(ids), sampling, n, seed, str(i)) for i, ids in enumerate(prompts)])
@@ -198,7 +167,7 @@ class Sampler:
             raise ValueError(f"request {id}: {len(ids)} prompt tokens leave no room in a context of {self.max_context}")
         if n < 1 or sampling.max_tokens < 1:
             raise ValueError(f"request {id}: n and max_tokens must be at least 1, got {n} and {sampling.max_tokens}")
-        _check(sampling, id)
+        check(sampling, id)
         return Job(ids, sampling, n, seed, id, source, steer)
 
     def _finish(self, jobs: list[Job]) -> list[list[Sample]]:
@@ -251,10 +220,12 @@ class Sampler:
         try:
             while True:
                 with self._pinned():
-                    news = self._admit(decoder, jobs, waiting, live, follow)
-                    if not news and live:
-                        news = self._advance(live, decoder.step([s.tokens[-1] for s in live]))
-                    news += self._drop(decoder, live, waiting)
+                    news = self._cancel(decoder, live, waiting)
+                    fresh = self._admit(decoder, jobs, waiting, live, follow)
+                    if not fresh and live:
+                        fresh = self._advance(live, decoder.step([s.tokens[-1] for s in live]))
+                    self._drop(decoder, live)
+                    news += fresh
                 if news:
                     yield news
                 elif not live and not waiting and self._drained:
@@ -352,25 +323,28 @@ class Sampler:
                 s.news = ("" if token in self.stop_ids else s.news) + s.follow.finish()
         return list(samples)
 
-    def _drop(self, decoder: Any, live: list[Sample], waiting: deque[Job]) -> list[Sample]:
-        """Let finished rows leave. Returns the samples that ended by being cancelled."""
-        ended: list[Sample] = []
-        if self.cancelled:
-            names, self.cancelled = self.cancelled, set()
-            for s in live:
-                if s.job.id in names and s.stop is None:
-                    s.stop, s.news = "cancelled", s.follow.finish() if s.follow is not None else ""
-                    ended.append(s)
-            for job in [j for j in waiting if j.id in names]:
-                waiting.remove(job)
-                decoder.close(job.handle)
-                ended += [self._never(job, i) for i in range(job.started, job.n)]
+    def _cancel(self, decoder: Any, live: list[Sample], waiting: deque[Job]) -> list[Sample]:
+        """End what was cancelled since the last step, samples that had not begun included."""
+        if not self.cancelled:
+            return []
+        names, self.cancelled = self.cancelled, set()
+        ended = [s for s in live if s.job.id in names]
+        for s in ended:
+            s.stop, s.news = "cancelled", s.follow.finish() if s.follow is not None else ""
+        for job in [j for j in waiting if j.id in names]:
+            waiting.remove(job)
+            decoder.close(job.handle)
+            ended += [self._never(job, i) for i in range(job.started, job.n)]
+        self._drop(decoder, live)
+        return ended
+
+    def _drop(self, decoder: Any, live: list[Sample]) -> None:
+        """Let finished rows leave: the last row takes their place, in the decoder and here."""
         for row in range(len(live) - 1, -1, -1):
             if live[row].stop is not None:
                 decoder.release(row)
                 live[row] = live[-1]
                 live.pop()
-        return ended
 
     def _never(self, job: Job, index: int) -> Sample:
         """A sample cancelled before it began."""
@@ -394,17 +368,3 @@ def _threads(model: Any) -> int:
     on_cpu = next(model.parameters()).device.type == "cpu"
     width = getattr(model.config, "hidden_size", None) or 0
     return 1 if on_cpu and width <= 1024 else 0
-
-
-def _check(s: Sampling, id: str) -> None:
-    """Refuse settings that mean nothing."""
-    for name, ok, want in (
-        ("temperature", s.temperature >= 0, "0 or more"),
-        ("top_p", 0 < s.top_p <= 1, "in (0, 1]"),
-        ("top_k", s.top_k >= 0, "0 (off) or more"),
-        ("min_p", 0 <= s.min_p <= 1, "in [0, 1]"),
-        ("repetition_penalty", s.repetition_penalty > 0, "above 0"),
-        ("min_tokens", 0 <= s.min_tokens <= s.max_tokens, "between 0 and max_tokens"),
-    ):
-        if not ok:
-            raise ValueError(f"request {id}: sampling.{name} must be {want}, got {getattr(s, name)}")

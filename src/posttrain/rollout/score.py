@@ -5,12 +5,27 @@ Rows are padded on the right, which causal attention cannot see. The trainer's e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 LOGIT_BUDGET = 1 << 26  # entries of a logits tensor held at once
+
+
+@contextmanager
+def without_dropout(model: Any) -> Iterator[None]:
+    """The model in evaluation mode, and back in the mode it came in."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
 
 
 def response_logps(model: Any, prompt: list[int], answers: list[list[int]], temperature: float = 1.0) -> list[Tensor]:
@@ -40,9 +55,11 @@ def _rows(model: Any, prompt: list[int], answers: list[list[int]], temperature: 
         row = prompt + answer
         ids[i, : len(row)] = torch.tensor(row)
         real[i, : len(row)] = 1
-    logits = model(
-        input_ids=ids.to(device), attention_mask=real.to(device), use_cache=False, logits_to_keep=width + 1
-    ).logits
+    with without_dropout(model):
+        made = model(
+            input_ids=ids.to(device), attention_mask=real.to(device), use_cache=False, logits_to_keep=width + 1
+        )
+    logits = made.logits
     logp = (logits[:, :-1].float() / temperature).log_softmax(-1)
     target = ids[:, len(prompt) :].to(device)
     picked = logp.gather(-1, target.unsqueeze(-1)).squeeze(-1).cpu()
