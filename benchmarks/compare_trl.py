@@ -4,7 +4,8 @@
 
 Three live processes (`our_side.py`; `trl_side.py` in its two modes) take one optimizer step each in every round, so that whatever
 else the machine does falls on all of them; the first round is warm-up. The same weights, rows and optimizer; posttrain and TRL
-default see the same batches in the same order, and their losses are compared. Rates count real tokens, dense-equivalent.
+default see the same batches in the same order, and their losses are compared (KTO pairs its mismatched answers in another way
+than TRL, so only its first step must agree). Rates count real tokens, dense-equivalent.
 
 The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our median rate over TRL's median rate
 in either mode; `limit`, what the tuned ratio would be if ours ran at the FLOP floor (the operations of a step with shared

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
-from workload import SHAPES, read_rows
+from workload import SCORE_HEAD, SHAPES, read_rows
 
 import posttrain.methods  # noqa: F401  (fills the registry)
 from posttrain.core.group import Group, Preference, Response
@@ -81,8 +82,9 @@ def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
     method = Method.of(METHODS[method_name])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     needs, width = method.needs(), model.config.hidden_size
-    torch.manual_seed(0)
     heads: dict[str, nn.Module] = {"score": nn.Linear(width, needs.score, bias=False)} if needs.score else {}
+    if needs.score:
+        heads["score"].load_state_dict(load_file(Path(folder) / SCORE_HEAD))
     start = time.perf_counter()
     engine = LocalEngine(model, heads, needs=needs)
     engine.optimize(Optimizer(lr=LEARNING_RATE, schedule="constant", warmup=0.0), LEARNING_RATE, steps)

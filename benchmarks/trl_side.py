@@ -37,8 +37,9 @@ import torch
 import transformers
 import trl
 from datasets import Dataset, disable_progress_bars
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
-from workload import SHAPES, read_rows, words
+from workload import SCORE_HEAD, SHAPES, read_rows, words
 
 LEARNING_RATE = 1e-5
 ANSWER_TOKENS = 64
@@ -219,6 +220,8 @@ def main(method: str, mode: str, folder: str, rows_file: str, steps: int, packin
     disable_progress_bars()
     load = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
     model = load.from_pretrained(folder, dtype=torch.float32, **({"num_labels": 1} if method == "reward" else {}))
+    if method == "reward":
+        model.score.load_state_dict(load_file(Path(folder) / SCORE_HEAD))
     settings = arguments(method, mode == "tuned", steps)
     if packing:
         settings |= {"packing": True, "max_length": 512, "per_device_train_batch_size": 3}

@@ -18,6 +18,8 @@ PAD, END, UNKNOWN, BEGIN = "<pad>", "</s>", "<unk>", "<s>"
 SPECIAL = (PAD, END, UNKNOWN, BEGIN)
 END_ID = SPECIAL.index(END)
 SIGMA = 0.6
+SCORE_HEAD = "score_head.st"
+"""Beside the weights, under an ending that no model loader takes for a shard."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,9 @@ def tokenizer(vocab: int) -> Any:
 
 
 def write_model(folder: Path, size: str, seed: int = 0) -> None:
-    """A random fp32 Llama of a size with its tokenizer, as a directory that both sides load."""
+    """A random fp32 Llama of a size with its tokenizer and a reward head, as a directory that both sides load."""
     import torch
+    from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = SIZES[size]
@@ -130,3 +133,4 @@ def write_model(folder: Path, size: str, seed: int = 0) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer(shape.vocab).save_pretrained(folder)
+    save_file({"weight": torch.randn(1, shape.hidden) / shape.hidden**0.5}, folder / SCORE_HEAD)

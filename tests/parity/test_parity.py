@@ -75,7 +75,7 @@ def ours(case: Case, groups: list[rows.Json], models: rows.Json, token_budget: i
             heads["score"].weight.copy_(load_file(models["score"])["weight"])
     roles = {"reference": causal(models["reference"])} if "reference" in needs.roles else {}
     engine = LocalEngine(causal(models["policy"]), heads, roles, needs, token_budget=token_budget)
-    batch = method.prepare(engine.layout(rows.as_groups(groups)), engine)
+    batch = method.batch(rows.as_groups(groups), engine)
     totals = engine.total(batch.counts)
     value = 0.0
     for piece in engine.plan(batch, method.atom):
