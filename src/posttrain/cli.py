@@ -50,13 +50,13 @@ def width() -> int:
 def overview(schema: Mapping[str, Any]) -> str:
     """``posttrain --help``."""
     lines = ["usage: posttrain VERB [options]", "", f"posttrain {version()}: {schema['summary']}"]
+    column = max(map(len, schema["verbs"])) + 4
     for group, title in HEADINGS.items():
         lines += ["", f"{title}:"]
         for name, verb in schema["verbs"].items():
             if verb["group"] == group:
-                lines += textwrap.wrap(
-                    verb["title"], width(), initial_indent=f"  {name:<9} ", subsequent_indent=" " * 12
-                )
+                first = f"  {name}".ljust(column)
+                lines += textwrap.wrap(verb["title"], width(), initial_indent=first, subsequent_indent=" " * column)
     return "\n".join([*lines, "", EXAMPLES])
 
 
@@ -134,8 +134,9 @@ def _add(group: argparse._ArgumentGroup, option: Mapping[str, Any]) -> None:
 
 def parse(argv: Sequence[str], schema: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """(verb, plain recipe values) of a command. Raises UsageError; prints help and exits for ``--help``."""
-    name = argv[0]
+    name = argv[0] if argv[0] in schema["verbs"] else argv[0].replace("-", "_")
     if name not in schema["verbs"]:
+        name = argv[0]
         raise UsageError(f"unknown verb {name!r}{nearest(name, schema['verbs'])}")
     verb = schema["verbs"][name]
     parser = build_parser(name, verb)
@@ -320,14 +321,15 @@ def failure(error: BaseException, values: Mapping[str, Any]) -> int | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``posttrain``. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(overview(read_schema()))
-        return 0
-    if words[0] in ("-V", "--version"):
-        print(f"posttrain {version()}")
-        return 0
-    schema, values = read_schema(), {}
+    schema = read_schema()
+    values: dict[str, Any] = {}
     try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(overview(schema), flush=True)
+            return 0
+        if words[0] in ("-V", "--version"):
+            print(f"posttrain {version()}")
+            return 0
         name, values = parse(words, schema)
         settle_environment()
         return execute(schema["verbs"][name], values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,14 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'transformers', 'pydantic', 'numpy', 'rich', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    seconds = []
+    seconds = []  # of CPU: a busy machine must not fail this
     for _ in range(3):
-        began = time.perf_counter()
+        before = os.times()
         done = python(code)
-        seconds.append(time.perf_counter() - began)
+        after = os.times()
+        seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
         assert done.returncode == 0, done.stderr
-    assert min(seconds) < 1.0
+    assert min(seconds) < 0.7
 
 
 @pytest.mark.parametrize("verb", sorted(SCHEMA["verbs"]))
@@ -71,7 +71,7 @@ def test_help_fits_80_columns_and_names_every_option(
 def test_overview_names_every_verb_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 88
+    assert max(map(len, text.splitlines())) <= 80
     assert all(f"  {verb}" in text for verb in SCHEMA["verbs"])
 
 
@@ -121,6 +121,13 @@ def test_a_member_by_name_or_by_its_fields() -> None:
     assert built("dpo", *BASE, "--link", "ipo").method.link == IPO()
     assert built("dpo", *BASE, "--link", "{name: conservative, flips: 0.2}").method.link == Conservative(flips=0.2)
     assert built("train", *BASE, "--method", "{name: dpo, beta: 0.3}").method == DPO(beta=0.3)
+
+
+def test_nodes_and_lists_of_members_inside_a_method() -> None:
+    job = built("dpo", *BASE, "--moving.every", "64", "--modifiers", "wpo", "--modifiers", "{name: ld, alpha: 0.5}")
+    assert job.method.moving.every == 64
+    assert [m.name for m in job.method.modifiers] == ["wpo", "ld"]
+    assert built("apo-zero-unpaired", *BASE).method.name == "apo_zero_unpaired"
 
 
 @pytest.mark.parametrize(

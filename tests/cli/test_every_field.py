@@ -18,7 +18,6 @@ import pytest
 from posttrain.core.method import Method
 from posttrain.core.recipe import Spec
 from posttrain.engine.optimizer import Optimizer
-from posttrain.jobs.catalogue import Train
 from posttrain.jobs.chat import Chat
 from posttrain.jobs.check import Check
 from posttrain.jobs.evaluate import Evaluate

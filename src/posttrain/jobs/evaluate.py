@@ -93,8 +93,8 @@ class Evaluate(Job):
         write_json(files[0], {"rows": len(rows), "metrics": {k: plain(v) for k, v in metrics.items()}})
         write_text(files[1], "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in rows))
         stage.finish(files, rows=len(rows))
-        for name, interval in metrics.items():
-            context.say(f"{name:<18} {interval} ({interval.n} prompts, {interval.method})")
+        for name, made in metrics.items():
+            context.say(f"{name:<18} {made} ({made.n} prompts, {made.method})")
         return Evaluated(metrics, rows, stage.out)
 
     def _rows(self, context: Context) -> list[dict[str, Any]]:
@@ -191,30 +191,27 @@ def summary(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Inter
     return out
 
 
-def plain(interval: Interval) -> dict[str, Any]:
+def plain(made: Interval) -> dict[str, Any]:
     """An interval as JSON; nan (no interval) becomes null."""
     return {
-        "estimate": interval.estimate,
-        "low": interval.low if interval.known else None,
-        "high": interval.high if interval.known else None,
-        "n": interval.n,
-        "method": interval.method,
-        "level": interval.level,
+        "estimate": made.estimate,
+        "low": made.low if made.known else None,
+        "high": made.high if made.known else None,
+        "n": made.n,
+        "method": made.method,
+        "level": made.level,
     }
+
+
+def interval(told: Mapping[str, Any]) -> Interval:
+    """Inverse of `plain`."""
+    low, high = (math.nan if told[side] is None else float(told[side]) for side in ("low", "high"))
+    return Interval(told["estimate"], low, high, told["n"], told["method"], told["level"])
 
 
 def read_result(path: Path) -> Evaluated:
     """What an earlier run of the same job wrote."""
     body = json.loads((path / "eval.json").read_text(encoding="utf-8"))
-    metrics = {
-        name: Interval(
-            v["estimate"],
-            *(math.nan if v[k] is None else v[k] for k in ("low", "high")),
-            v["n"],
-            v["method"],
-            v["level"],
-        )
-        for name, v in body["metrics"].items()
-    }
+    metrics = {name: interval(told) for name, told in body["metrics"].items()}
     rows = [json.loads(line) for line in (path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     return Evaluated(metrics, rows, path)

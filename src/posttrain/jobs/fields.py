@@ -22,7 +22,8 @@ METAVARS = {"int": "N", "number": "X", "text": "TEXT", "list": "ITEM", "data": "
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a node. sort: how it is written. choices: of a literal or the members of a family. node: class inside.
+    """One field of a node. sort: how it is written. choices: of a literal or the members of a family. node: class inside (of an item
+    in a list).
 
     optional: may be null. default: a plain value (None where required).
     """
@@ -55,6 +56,8 @@ class Field:
         if self.choices and self.sort in ("choice", "member", "list"):
             some = "several of " if self.sort == "list" else "one of "
             return some + ", ".join(self.choices)
+        if self.sort == "list" and self.node is not None:
+            return f"list of {self.node.__name__}"
         return words[self.sort]
 
     @property
@@ -102,7 +105,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Spec):
         return value.model_dump(mode="json")
     if isinstance(value, tuple):
-        return list(value)
+        return [_plain(inner) for inner in value]
     return value
 
 
@@ -124,7 +127,7 @@ def _sort(annotation: Any) -> tuple[Sort, tuple[str, ...], type[Spec] | None, bo
         return "choice", tuple(str(a) for a in args), None, False
     if origin in (tuple, list):
         inside = _sort(args[0]) if args else ("any", (), None, False)
-        return "list", inside[1], None, False
+        return "list", inside[1], inside[2], False
     if isinstance(annotation, type) and issubclass(annotation, Kind):
         return "member", tuple(sorted(annotation.members)), annotation, False
     if isinstance(annotation, type) and issubclass(annotation, Spec):

@@ -11,15 +11,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import core_schema
+from pydantic import TypeAdapter
 
 from posttrain.core.files import write_text
 from posttrain.core.method import Method
-from posttrain.core.recipe import SCHEMA_VERSION, Spec
+from posttrain.core.recipe import SCHEMA_VERSION, Kind, Spec
 from posttrain.jobs import catalogue
 from posttrain.jobs.chat import Chat
 from posttrain.jobs.check import Check
@@ -122,24 +120,24 @@ def project_version() -> str:
 
 def train_verb(name: str | None, method: type[Method] | None) -> dict[str, Any]:
     """``posttrain dpo``: the Train job with its method filled in; ``posttrain train`` takes any method."""
-    sections = []
+    sections: list[tuple[str, list[dict[str, Any]]]] = []
     fields = {f.name: f for f in fields_of(Train)}
     own = {f.name for f in fields_of(method)} if method is not None else set()
     for title, names in SECTIONS.items():
         options: list[dict[str, Any]] = []
         for field in (fields[n] for n in names):
             if field.name == "method" and method is not None:
-                options += [option(f, ("method", f.name), f.name not in fields) for f in fields_of(method)]
+                options += [o for f in fields_of(method) for o in method_options(f, f.name not in fields)]
             else:
                 options += list(options_of(field, own))
         if name is not None and title == "how it learns":
             title = f"how it learns ({name})"
         if options:
-            sections.append({"title": title, "options": options})
+            sections.append((title, options))
     if method is not None:
         rate = f"{short(method.learning_rate[0])}, LoRA {short(method.learning_rate[1])}"
-        for made in (o for s in sections for o in s["options"] if o["path"] == ["optimizer", "lr"]):
-            made |= {"default": rate, "help": "Peak learning rate."}
+        for option_ in (o for _, options in sections for o in options if o["path"] == ["optimizer", "lr"]):
+            option_ |= {"default": rate, "help": "Peak learning rate."}
     about = Train.__doc__ or ""
     if method is not None:
         about = f"{first_line(method)} Learns from: {method.wants}."
@@ -151,8 +149,18 @@ def train_verb(name: str | None, method: type[Method] | None) -> dict[str, Any]:
         "about": about,
         "preset": {"method": {"name": name}} if name is not None else {},
         "positional": [],
-        "sections": sections,
+        "sections": [{"title": title, "options": options} for title, options in sections],
     }
+
+
+def method_options(field: Field, plain: bool) -> Iterator[dict[str, Any]]:
+    """The option of a method's field, and one for each field of a node inside it: --moving, --moving.rate."""
+    yield option(field, ("method", field.name), plain)
+    if field.sort == "spec" and field.node is not None:
+        for inner in fields_of(field.node):
+            made = option(inner, ("method", field.name, inner.name), False)
+            short_flag = f"--{field.name}.{inner.name}".replace("_", "-")
+            yield made | {"flags": [short_flag, *made["flags"]] if plain else made["flags"]}
 
 
 def plain_verb(group: str, node: type[Spec]) -> dict[str, Any]:
@@ -229,32 +237,18 @@ def unquoted(text: str) -> str:
 # Editors
 
 
-class _Schema(GenerateJsonSchema):
-    """Groups made in Python have no place in a file."""
-
-    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> dict[str, Any]:
-        return {"type": "object", "description": "groups given in Python"}
-
-
 def editor_schema() -> dict[str, Any]:
     """JSON Schema of a recipe file: one job, or a pipeline."""
-    shared: dict[str, Any] = {"Data": flat(Data, {})}
-    jobs = {}
-    for name, cls in sorted(Job.members.items()):
-        body = flat(cls, shared)
-        body["properties"] = {"job": {"const": name}, **body["properties"]}
-        for field in fields_of(cls):
-            if field.sort == "data":
-                one = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Data"}]}
-                told = {"description": field.help}
-                body["properties"][field.name] = {"anyOf": [*one["anyOf"], {"type": "array", "items": one}], **told}
-        needed = [n for n in body.get("required", []) if n != "out"]
-        body["required"] = needed if name == "train" else ["job", *needed]
-        jobs[name] = body
-    shared |= {f"job_{n}": b for n, b in jobs.items()}
-    any_job = {"anyOf": [{"$ref": f"#/$defs/job_{n}"} for n in jobs]}
+    shared: dict[str, Any] = {}
     version = {"type": "integer", "minimum": 1, "maximum": SCHEMA_VERSION, "description": "Version of this format."}
-    single = {n: {**b, "properties": {"version": version, **b["properties"]}} for n, b in jobs.items()}
+    single = []
+    for name, cls in sorted(Job.members.items()):
+        body = node_schema(cls, shared, ("job", name))
+        needed = [n for n in body["required"] if n not in ("out", "job")]
+        body["required"] = needed if name == "train" else ["job", *needed]
+        shared[f"job_{name}"] = body
+        single.append({**body, "properties": {"version": version, **body["properties"]}})
+    any_job = {"anyOf": [{"$ref": f"#/$defs/job_{n}"} for n in sorted(Job.members)]}
     pipeline = {
         "type": "object",
         "additionalProperties": False,
@@ -269,28 +263,63 @@ def editor_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "posttrain recipe",
-        "anyOf": [pipeline, *single.values()],
-        "$defs": shared,
+        "anyOf": [pipeline, *single],
+        "$defs": dict(sorted(shared.items())),
     }
 
 
-def flat(cls: type[BaseModel], shared: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a class with its definitions moved to `shared`."""
-    body = cls.model_json_schema(schema_generator=_Schema)
-    _hoist(body, shared)
-    return body
+def node_schema(cls: type[Spec], shared: dict[str, Any], name: tuple[str, str] | None = None) -> dict[str, Any]:
+    """The schema of a node; nodes inside it go to `shared`. name: (field, value) that says which member this is."""
+    properties: dict[str, Any] = {name[0]: {"const": name[1]}} if name is not None else {}
+    for field in fields_of(cls):
+        body = field_schema(field, cls, shared)
+        properties[field.name] = {**body, "description": field.help}
+        if not field.required and field.default is not None:
+            properties[field.name]["default"] = field.default
+    needed = [name[0]] if name is not None else []
+    needed += [f.name for f in fields_of(cls) if f.required]
+    told = {"title": cls.__name__, "description": first_line(cls), "type": "object", "additionalProperties": False}
+    return {**told, "properties": properties, "required": needed}
 
 
-def _hoist(node: Any, shared: dict[str, Any]) -> None:
-    if isinstance(node, dict):
-        for name, inner in node.pop("$defs", {}).items():
-            _hoist(inner, shared)
-            shared[name] = inner
-        for inner in node.values():
-            _hoist(inner, shared)
-    elif isinstance(node, list):
-        for inner in node:
-            _hoist(inner, shared)
+def field_schema(field: Field, cls: type[Spec], shared: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one field's value. Plain values are described by pydantic, with their limits."""
+    if field.sort == "data":
+        one = {"anyOf": [{"type": "string"}, reference(Data, shared)]}
+        return {"anyOf": [*one["anyOf"], {"type": "array", "items": one}]}
+    if field.node is None:
+        info = cls.model_fields[field.name]
+        whole = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+        return hoisted(TypeAdapter(whole).json_schema(), shared)
+    options: list[dict[str, Any]]
+    if issubclass(field.node, Kind):
+        members = sorted(field.node.members.items())
+        options = [{"enum": [n for n, _ in members]}, *(reference(m, shared, ("name", n)) for n, m in members)]
+    else:
+        options = [reference(field.node, shared)]
+    if field.sort == "list":
+        return {"type": "array", "items": {"anyOf": options}}
+    return {"anyOf": [*options, {"type": "null"}] if field.optional else options}
+
+
+def hoisted(node: Any, shared: dict[str, Any]) -> Any:
+    """A schema with the definitions inside it moved to `shared`."""
+    if isinstance(node, list):
+        return [hoisted(inner, shared) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    for name, inner in node.get("$defs", {}).items():
+        shared[name] = hoisted(inner, shared)
+    return {key: hoisted(inner, shared) for key, inner in node.items() if key != "$defs"}
+
+
+def reference(node: type[Spec], shared: dict[str, Any], name: tuple[str, str] | None = None) -> dict[str, str]:
+    """A reference to a node's schema, which is put into `shared` the first time."""
+    key = node.__name__
+    if key not in shared:
+        shared[key] = {}  # a node that holds itself meets this
+        shared[key] = node_schema(node, shared, name)
+    return {"$ref": f"#/$defs/{key}"}
 
 
 # Tables of the docs
@@ -320,10 +349,16 @@ def methods_page() -> str:
 def members_of(row: Row) -> Iterator[str]:
     """Tables of the families that a method's fields choose from."""
     for field in row.fields:
-        if field.sort != "member" or field.node is None:
+        if field.node is None or not issubclass(field.node, Kind):
             continue
-        yield from ("", f"`{field.name}` is one of:", "", "| name | does | fields |", "|---|---|---|")
-        for name, member in sorted(field.node.members.items()):  # type: ignore[attr-defined]
+        yield from (
+            "",
+            f"`{field.name}` is {'any of' if field.sort == 'list' else 'one of'}:",
+            "",
+            "| name | does | fields |",
+            "|---|---|---|",
+        )
+        for name, member in sorted(field.node.members.items()):
             own = "; ".join(f"`{f.name}` ({f.default_text}): {f.help}" for f in fields_of(member))
             yield f"| {name} | {cell(first_line(member))} | {cell(own)} |"
 
@@ -354,7 +389,9 @@ def recipe_page() -> str:
     others = {f"posttrain {n}": c for n, (_, c) in VERBS.items() if c not in named.values()}
     for title, cls in [*((f"job: {n}", c) for n, c in named.items()), *others.items()]:
         lines += ["", f"## {title}", "", first_line(cls), "", *field_table(fields_of(cls))]
-        nodes |= {f.node.__name__: f.node for f in fields_of(cls) if f.sort in ("spec", "data") and f.node is not None}
+        nodes |= {
+            f.node.__name__: f.node for f in fields_of(cls) if f.node is not None and not issubclass(f.node, Kind)
+        }
     for name, node in nodes.items():
         lines += ["", f"## {name}", "", first_line(node), "", *field_table(fields_of(node))]
     return "\n".join(lines) + "\n"
