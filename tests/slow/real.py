@@ -34,6 +34,8 @@ GSM8K = "gsm8k/train.jsonl.gz"
 SPELLED = (ALPACA, "llamafactory-demo/alpaca_zh_demo.jsonl", "llamafactory-demo/glaive_toolcall_en_demo.jsonl", GSM8K)
 """Files that the tokenizer learns from; none of the pairs is among them."""
 FOLDS = 5
+CONTEXT = 4096
+"""Tokens; the longest dialogues of the pairs need about half of it."""
 
 
 def quiet() -> Context:
@@ -56,9 +58,9 @@ def start_model(root: Path) -> str:
         for text in (g.prompt_text, *(r.text for r in g.responses))
     ]
     made = tokenizer.train(texts, 2560)
-    made.model_max_length = 2048
+    made.model_max_length = CONTEXT
     made.save_pretrained(root / "tokenizer")
-    shape = {"hidden": 32, "layers": 2, "heads": 2, "kv_heads": 2, "ffn": 96, "context": 2048}
+    shape = {"hidden": 32, "layers": 2, "heads": 2, "kv_heads": 2, "ffn": 96, "context": CONTEXT}
     return str(New(tokenizer=str(root / "tokenizer"), out=str(root / "start"), **shape).run(quiet()).path)
 
 
