@@ -12,6 +12,7 @@ are kept. Leaves out beam search and typical sampling.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,10 +150,14 @@ class Chooser:
             self.state = self.steer.advance(self.state, token)
 
 
-def _log_at(logits: Tensor, probs: Tensor, ids: Tensor) -> Tensor:
-    """log softmax(logits) at `ids` [B], from probabilities already known: the normaliser is max(logits) - log(max(probs))."""
-    normaliser = logits.amax(-1) - probs.amax(-1).log()
-    return logits.gather(1, ids.unsqueeze(1)).squeeze(1) - normaliser
+def _log_at(logits: Tensor, probs: Tensor, ids: Tensor) -> list[float]:
+    """log softmax(logits) at `ids` [B], from probabilities already known: the normaliser is max(logits) - log(max(probs)).
+
+    The logarithms are taken one by one: the last bit of a vector's depends on where in the vector it lies.
+    """
+    chosen = logits.gather(1, ids.unsqueeze(1)).squeeze(1).tolist()
+    rows = zip(chosen, logits.amax(-1).tolist(), probs.amax(-1).tolist(), strict=True)
+    return [at - (top - math.log(p)) for at, top, p in rows]
 
 
 def draw(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[float], list[float]]:
@@ -176,14 +181,13 @@ def draw(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[f
             ids[greedy] = bent[greedy].argmax(-1)
     else:
         ids = bent.argmax(-1)
-    logps = _log_at(logits, probs, ids)
-    tokens, before = ids.tolist(), logps.tolist()
+    tokens, before = ids.tolist(), _log_at(logits, probs, ids)
     if raw is None:
         return tokens, before, before
     at = ids[special]
     after = list(before)
-    for i, value in zip(special, bent_probs.gather(1, at.unsqueeze(1)).squeeze(1).log().tolist(), strict=True):
-        after[i] = value
+    for i, value in zip(special, bent_probs.gather(1, at.unsqueeze(1)).squeeze(1).tolist(), strict=True):
+        after[i] = math.log(value) if value else -math.inf
     return tokens, before, after
 
 

@@ -28,6 +28,7 @@ from posttrain.rollout.weights import Decoder, Layer, read_decoder
 
 ROUND = 32  # prompts are prefilled at multiples of this
 GROW = 64
+VECTOR = 16
 PREFILL_TOKENS = 4096
 MASKED = -1e30  # finite, so that a prompt wholly outside a sliding window gets weight 0 instead of NaN
 
@@ -248,7 +249,10 @@ class Fused:
         there_lse = there_lse.view(g, kv, m, rep).transpose(1, 2).reshape(g * m, -1).index_select(0, plan.seat_of_row)
         if plan.private is not None:
             there_lse = there_lse + plan.private
-        share = torch.sigmoid(there_lse - lse.reshape(b, -1)).to(out.dtype)
+        # Whole vectors only: elements of a vector's tail go through another exponential, which may differ in the last bit.
+        gap = there_lse.new_zeros(rounded(b, VECTOR), w.heads)
+        torch.sub(there_lse, lse.reshape(b, -1), out=gap[:b])
+        share = gap.sigmoid_()[:b].to(out.dtype)
         joined = torch.lerp(out.reshape(b, w.heads, -1), there.view(b, w.heads, -1), share.unsqueeze(-1))
         return joined.view(b, -1)
 
