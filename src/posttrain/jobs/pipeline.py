@@ -160,7 +160,7 @@ def _out(name: str, fields: Mapping[str, Any], prefix: Any, stem: str, single: b
     if fields.get("out") is not None:
         return str(fields["out"])
     cls = Job.members.get(str(fields.get("job", "train")))
-    file = ".jsonl" if cls is not None and cls.produces == "file" else ""
+    file = ".jsonl" if cls is not None and issubclass(cls, Job) and cls.produces == "file" else ""
     return None if single else str(Path(str(prefix or f"runs/{stem}")) / (name + file))
 
 

@@ -289,7 +289,7 @@ def field_schema(field: Field, cls: type[Spec], shared: dict[str, Any]) -> dict[
         return {"anyOf": [*one["anyOf"], {"type": "array", "items": one}]}
     if field.node is None:
         info = cls.model_fields[field.name]
-        whole = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+        whole: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
         return hoisted(TypeAdapter(whole).json_schema(), shared)
     options: list[dict[str, Any]]
     if issubclass(field.node, Kind):
