@@ -28,15 +28,16 @@ test-slow: setup bench-env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: setup
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks studies docs
+	$(BIN)/ruff check src tests benchmarks studies docs
 	$(BIN)/mypy
 	$(BIN)/python -m posttrain.jobs.schema --check
+	$(BIN)/python docs/readme_methods.py --check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_floors.py
 
 format: setup
-	$(BIN)/ruff check --fix src tests benchmarks docs
-	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks studies docs
+	$(BIN)/ruff format src tests benchmarks studies docs
 
 bench-env: $(BENCH)/.done
 $(BENCH)/.done: requirements-bench.txt
@@ -53,6 +54,7 @@ study: setup
 
 docs: setup
 	$(BIN)/python -m posttrain.jobs.schema
+	$(BIN)/python docs/readme_methods.py
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache .mypy_cache

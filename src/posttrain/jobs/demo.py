@@ -30,7 +30,9 @@ class Demo(Job):
         began = time.time()
         out = Path(self.out)
         if not Path(self.recipe).is_file():
-            raise ValueError(f"recipe: {self.recipe} is not here; run the demo from the project's directory, or name the recipe")
+            raise ValueError(
+                f"recipe: {self.recipe} is not here; run the demo from the project's directory, or name the recipe"
+            )
         if (out / "summary.json").is_file():
             shutil.rmtree(out)
         body = {**read_mapping(self.recipe), "seed": self.seed, "out": self.out}

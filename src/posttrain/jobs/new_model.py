@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from posttrain.core.files import whole_directory
 from posttrain.core.run import Run
@@ -33,12 +33,16 @@ class New(Job):
     """Width of the feed-forward layer."""
     context: PositiveInt = 512
     """Longest sequence."""
+    copying: NonNegativeInt = 0
+    """Copying circuits to write into the fresh weights (gives the attention biases); 0 leaves all to training."""
     seed: int = 0
     """Seeds the weights."""
 
     def run(self, context: Context | None = None) -> Run:
         import torch
         from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+        from posttrain.models.copying import set_copying
 
         if self.hidden % self.heads or self.heads % self.kv_heads:
             raise ValueError("hidden must be divisible by heads, and heads by kv_heads")
@@ -53,11 +57,14 @@ class New(Job):
             num_key_value_heads=self.kv_heads,
             max_position_embeddings=self.context,
             tie_word_embeddings=True,
+            attention_bias=self.copying > 0,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
         model = LlamaForCausalLM(config)
+        if self.copying:
+            set_copying(model, self.copying, self.seed)
         out = Run(Path(self.out))
         out.path.mkdir(parents=True, exist_ok=True)
         with whole_directory(out.model) as beside:

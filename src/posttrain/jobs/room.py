@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from posttrain.core.files import write_text
 from posttrain.core.group import Group
@@ -16,6 +17,7 @@ from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.stage import Stage, paths_of
 from posttrain.readingroom import ReadingRoom
 from posttrain.readingroom.annotators import Annotator, annotate
+from posttrain.readingroom.drills import drills
 from posttrain.readingroom.tokenizer import TRAINING_CHARACTERS, VOCABULARY
 from posttrain.readingroom.tokenizer import train as train_tokenizer
 from posttrain.readingroom.world import SIMULATION_NOTE, VERSION
@@ -35,6 +37,8 @@ class RoomCorpus(Job):
     """Directory for corpus.jsonl and tokenizer/."""
     documents: PositiveInt = 60000
     """Documents to write."""
+    drills: NonNegativeInt = 0
+    """Copying and look-up drills to mix in."""
     vocabulary: PositiveInt = VOCABULARY
     """Size of the tokenizer's vocabulary."""
     seed: int = 0
@@ -48,7 +52,8 @@ class RoomCorpus(Job):
         stage.out.mkdir(parents=True, exist_ok=True)
         tokenizer = train_tokenizer(room.corpus(seed=1, n_characters=TRAINING_CHARACTERS), self.vocabulary)
         tokenizer.save_pretrained(stage.out / "tokenizer")
-        texts = room.corpus(n_docs=self.documents, seed=2)
+        texts = [*room.corpus(n_docs=self.documents, seed=2), *drills(self.seed, self.drills)]
+        random.Random(self.seed).shuffle(texts)
         body = "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts)
         file = write_text(stage.out / "corpus.jsonl", body)
         stage.finish([file, stage.out / "tokenizer"], world=VERSION, simulation=SIMULATION_NOTE)

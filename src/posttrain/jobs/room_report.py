@@ -260,7 +260,9 @@ def reward_accuracy(groups: Sequence[Group]) -> dict[str, Any]:
                 {"gap": f"{low:.1f}-{min(high, 1.0):.1f}", "accuracy": _plain(wilson(round(right), len(mine)))}
             )
     accuracy = (
-        cluster_bootstrap(hits, prompt).within(0, 1) if len(set(prompt)) > 1 else Interval(float("nan"), 0.0, 1.0, 0, "none", 0.95)
+        cluster_bootstrap(hits, prompt).within(0, 1)
+        if len(set(prompt)) > 1
+        else Interval(float("nan"), 0.0, 1.0, 0, "none", 0.95)
     )
     return {"accuracy": _plain(accuracy), "pairs": len(hits), "prompts": len(set(prompt)), "by_gap": by_gap}
 

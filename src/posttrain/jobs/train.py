@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
+import posttrain.methods  # noqa: F401  (a recipe names methods, so all must be known)
 from posttrain.core.method import Method
 from posttrain.core.recipe import dump, dump_kind, one_of
 from posttrain.core.run import Run

@@ -14,6 +14,22 @@ from posttrain.readingroom.world import Draw, mix
 PLACES = ("Shelf", "Box", "Rayon", "Carton", "Card", "Fiche")
 
 
+LETTERS = {"en": ("bcdfghklmnprstvw", "aeiouy"), "fr": ("bcdfgjlmnprstv", "aeéiouè"), "ru": ("бвгдзклмнпрст", "аеиоуы")}
+
+
+def coined(draw: Draw, n: int) -> list[str]:
+    """n made-up words and numbers that no statistics can predict: only copying helps."""
+    hard, soft = LETTERS.get(draw.lang, LETTERS["en"])
+    out = []
+    for _ in range(n):
+        if draw.chance(0.35):
+            out.append(str(draw.rng.randrange(10 ** draw.rng.randrange(1, 6))))
+        else:
+            word = "".join(draw.rng.choice(hard) + draw.rng.choice(soft) for _ in range(draw.rng.randrange(1, 4)))
+            out.append(word.capitalize() if draw.chance(0.4) else word)
+    return out
+
+
 def words(draw: Draw, n: int) -> list[str]:
     """n short things: names, titles, places, publishers, numbers, years."""
     out: list[str] = []
@@ -33,11 +49,18 @@ def twice(draw: Draw) -> str:
     return joiner.join(said) + draw.pick(("\n\n", "\n=\n", "\n")) + joiner.join(said)
 
 
+def coined_twice(draw: Draw) -> str:
+    """Made-up words and numbers, twice."""
+    said = coined(draw, draw.rng.randrange(4, 16))
+    joiner = draw.pick((" ", ", ", "\n"))
+    return joiner.join(said) + "\n" + joiner.join(said)
+
+
 def looked_up(draw: Draw) -> str:
     """Things under keys, then some keys with their things, in another order."""
     n = draw.rng.randrange(3, 9)
     place, keys = draw.pick(PLACES), draw.rng.sample(range(1, 100), n)
-    table = dict(zip(keys, words(draw, n), strict=True))
+    table = dict(zip(keys, draw.pick((words, coined))(draw, n), strict=True))
     mark = draw.pick((": ", " = ", " : ", " "))
     asked = draw.rng.sample(keys, n)
     first = "\n".join(f"{place} {k}{mark}{table[k]}" for k in keys)
@@ -62,4 +85,4 @@ def drills(seed: int, n: int) -> Iterator[str]:
             "train",
             random.Random(mix(seed, "lang", i)).choice(("en", "en", "fr", "fr", "ru", "zh")),
         )
-        yield draw.pick((twice, twice, looked_up, reversed_lookup))(draw)
+        yield draw.pick((coined_twice, coined_twice, twice, looked_up, reversed_lookup))(draw)
