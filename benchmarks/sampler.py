@@ -25,7 +25,8 @@ import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from posttrain.core.protocols import Sampling
-from posttrain.rollout.sampler import Job, Sample, Sampler
+from posttrain.rollout.jobs import Job, Sample
+from posttrain.rollout.sampler import Sampler
 
 VOCABULARY = 4096
 CLOCK = time.perf_counter
@@ -195,7 +196,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kv-heads", type=int, default=8)
     parser.add_argument("--json", default=None)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for a shared machine")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for a shared machine"
+    )
     args = parser.parse_args()
     if args.clock == "cpu":
         global CLOCK

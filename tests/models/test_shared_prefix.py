@@ -122,7 +122,7 @@ def test_soft_capped_attention_takes_the_dense_path() -> None:
             num_attention_heads=2,
             num_key_value_heads=1,
             head_dim=16,
-        )  # fmt: skip
+        )
     ).eval()
     engine = LocalEngine(model)
     assert engine.path == "dense" and "soft-capped" in engine.notes[0]
