@@ -216,7 +216,7 @@ class Renderer:
 
     def pieces(self, group: Group, response: Response) -> tuple[Piece, ...]:
         """The text of one response as it is tokenised, each part with the weight that its tokens are trained with."""
-        plan = self._plans([replace(group, responses=(replace(response, tokens=None),))])[0]
+        plan = self._plans([group.with_responses([replace(response, tokens=None)])])[0]
         return plan.answers[0] or ()
 
     def _own_start(self, group: Group, turn: Message, whole: str) -> int:
