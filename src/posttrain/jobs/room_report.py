@@ -1,8 +1,8 @@
 """What the stages of a reading-room pipeline gained, measured against the world's truth: summary.json and one page.
 
 Every stage brings a file of answers to the same held-out prompts. Gold scores them here, after all training; stages are compared paired
-by prompt. KL is the mean over answers of sum_t log p(stage) - log p(reference), on the answers scored. The reward model is judged on all
-pairs of SFT answers with different gold.
+by prompt. KL is the mean over answers of sum_t log p(stage) - log p(reference), on answers drawn anew at temperature 1 (on others the mean
+would be no estimate of it). The reward model is judged on all pairs of answers to a prompt with different gold.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from pydantic import PositiveInt
 
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
-from posttrain.core.needs import Needs
+from posttrain.core.protocols import Request, Sampling
 from posttrain.core.recipe import Spec
 from posttrain.core.run import fingerprint, versions
 from posttrain.data.read import read
-from posttrain.engine.local import LocalEngine
 from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job
 from posttrain.jobs.room import rows
-from posttrain.jobs.scoring import unrendered
-from posttrain.models.load import load
-from posttrain.models.render import Renderer
-from posttrain.objectives.sequence import row_sum
 from posttrain.readingroom.gold import GoldReward
 from posttrain.readingroom.world import SIMULATION_NOTE, VERSION
 from posttrain.report.pipeline import write_pipeline_report
+from posttrain.rollout.policy import Policy
 from posttrain.stats import Interval, ahead_in_one_seed, cluster_bootstrap, wilson
 
+KL_PROMPTS = 128
+"""Prompts whose answers estimate a KL."""
 GAPS = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.01))
 
 
@@ -74,6 +72,8 @@ class RoomReport(Job):
     """Pairs of stage names (better, other) whose separation is the claim."""
     seed: int = 0
     """Seeds the intervals, and names the run."""
+    max_tokens: PositiveInt = 160
+    """Longest answer drawn for the KL."""
     shown: PositiveInt = 6
     """Prompts shown side by side."""
 
@@ -146,9 +146,17 @@ class RoomReport(Job):
             return {"estimate": math.log(n) - (n - 1) / n, "low": None, "high": None, "method": "upper bound"}
         if stage.model is None:
             return None
-        own, other = sums_of_logp(stage.model, groups), sums_of_logp(self.reference, groups)
-        kl = cluster_bootstrap(own - other, seed=self.seed)
+        kl = cluster_bootstrap(self._log_ratios(stage.model, groups[:KL_PROMPTS]), seed=self.seed)
         return {"estimate": kl.estimate, "low": kl.low, "high": kl.high, "method": kl.method}
+
+    def _log_ratios(self, model: str, groups: Sequence[Group]) -> np.ndarray:
+        """sum_t log p(model) - log p(reference) of one answer per prompt, drawn from the model at temperature 1."""
+        policy, reference = Policy.open(assembly.resolve(model)), Policy.open(assembly.resolve(self.reference))
+        drawn = policy.generate(
+            [Request(g.prompt, Sampling(max_tokens=self.max_tokens), seed=self.seed, id=g.id) for g in groups]
+        )
+        ours, theirs = policy.logp(drawn), reference.logp(drawn)
+        return np.asarray([float(a[0].double().sum() - b[0].double().sum()) for a, b in zip(ours, theirs, strict=True)])
 
     def _winner(self, a: str, b: str, scored: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
         for name in (a, b):
@@ -209,27 +217,6 @@ def values(groups: Sequence[Group]) -> list[float]:
 def _own(response: Any) -> float:
     value = response.score.value if response.score is not None else None
     return -math.inf if value is None else value
-
-
-def sums_of_logp(model: str, groups: Sequence[Group]) -> np.ndarray:
-    """Sum of log-probs of each group's only answer under a model [groups]; an answer cut at its limit has no stop token."""
-    loaded = load(assembly.resolve(model))
-    renderer, engine = Renderer.of(loaded), LocalEngine(loaded.model)
-    loaded.model.eval()
-    rendered = []
-    for item in renderer.render_many([unrendered(g) for g in groups]):
-        assert item is not None
-        (response,) = item.responses
-        assert response.trained is not None
-        if response.stop == "length" and len(response.trained) > 1:
-            trained = np.asarray(response.trained).copy()
-            trained[np.flatnonzero(trained)[-1]] = 0
-            response = replace(response, trained=trained)
-        rendered.append(replace(item, responses=(response,)))
-    batch = engine.layout(rendered)
-    logp = engine.score(batch, Needs(logp=True)).logp
-    assert logp is not None
-    return row_sum(logp.double(), batch).numpy()
 
 
 def reward_accuracy(groups: Sequence[Group]) -> dict[str, Any]:
