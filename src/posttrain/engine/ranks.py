@@ -28,7 +28,7 @@ def start(timeout_s: float = 60.0) -> None:
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world_size, rank == 0, timedelta(seconds=timeout_s),
         wait_for_workers=False,
     )  # fmt: skip
-    store.set(f"here/{rank}", b"1")
+    store.set(f"here/{rank}", "1")
     missing = [r for r in range(world_size) if not _came(store, r, timeout_s)]
     if missing:
         raise RuntimeError(f"rank {', '.join(map(str, missing))} of {world_size} did not join within {timeout_s:.0f} s")

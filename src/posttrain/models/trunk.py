@@ -17,7 +17,7 @@ from posttrain.core.batch import Batch
 from posttrain.models.attention import NAME, plan
 
 
-def causal_lm(model: nn.Module) -> Any:
+def causal_lm(model: Any) -> Any:
     """The `transformers` model inside an adapter wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 

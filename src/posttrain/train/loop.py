@@ -97,7 +97,8 @@ def train(
     for number, groups in zip(range(start + 1, steps + 1), source.stream(engine)):
         began = time.perf_counter()
         batch = method.batch(groups, engine)
-        tally, info, updates = Tally(), {}, 0
+        tally, updates = Tally(), 0
+        info: Mapping[str, float] = {}
         for part in minibatches(batch, method, epochs, parts, seed + number):
             accumulate(engine, method, part, tally)
             try:
