@@ -106,7 +106,10 @@ def documents(group: Group) -> list[Group]:
     out = []
     for answer, share in zip(group.responses, chosen(layout([group])).tolist()):
         if share > 0:
-            text = np.concatenate([group.prompt_tokens[1:], np.asarray(answer.tokens)])
+            end = (
+                int(np.flatnonzero(np.asarray(answer.trained) > 0)[-1]) + 1
+            )  # what follows the stop token is no answer
+            text = np.concatenate([group.prompt_tokens[1:], np.asarray(answer.tokens)[:end]])
             row = replace(answer, tokens=text, trained=np.ones(len(text)), kind="document", weight=share, logps=None)
             out.append(Group((), (row,), prompt_tokens=group.prompt_tokens[:1]))
     return out

@@ -28,12 +28,12 @@ from posttrain.objectives.sequence import group_mean
 
 
 def bootstrap(batch: Batch, heads: int) -> Tensor:
-    """[G, heads] how often each head counts each group: Poisson(1), drawn from a hash of the group's tokens, whatever their order."""
-    ids, rows = batch.ids.cpu().numpy(), batch.group_of
+    """[G, heads] how often each head counts each group: Poisson(1), drawn from a hash of its prompt and trained tokens in any order."""
+    ids, targets, rows = batch.ids.cpu().numpy(), batch.target.cpu().numpy(), batch.group_of
     draws = np.zeros((batch.G, heads), dtype=np.float32)
     for g in range(batch.G):
-        spans = [(batch.start[r], batch.length[r]) for r in np.flatnonzero(rows == g)]
-        answers = sorted(hashlib.blake2b(ids[a : a + n].tobytes()).digest() for a, n in spans)
+        spans = [batch.tokens_of[r : r + 2] for r in np.flatnonzero(rows == g)]
+        answers = sorted(hashlib.blake2b(targets[a:b].tobytes()).digest() for a, b in spans)
         a, n = batch.prompt_start[g], batch.prompt_length[g]
         whole = hashlib.blake2b(ids[a : a + n].tobytes() + b"".join(answers), digest_size=8).digest()
         draws[g] = np.random.default_rng(int.from_bytes(whole, "big")).poisson(1.0, heads)
