@@ -209,7 +209,7 @@ def as_calls(value: Any, what: str) -> list[Mapping[str, Any]]:
     if missing(value) or value == "":
         return []
     value = parsed(value, what)
-    calls = []
+    calls: list[Mapping[str, Any]] = []
     for call in [value] if isinstance(value, Mapping) else value:
         body = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(body, Mapping) or not isinstance(body.get("name"), str):
@@ -220,7 +220,7 @@ def as_calls(value: Any, what: str) -> list[Mapping[str, Any]]:
                 json.JSONDecodeError
             ):  # a model's own broken call is data too: such text stays as it was written
                 arguments = json.loads(arguments)
-        made = {"name": body["name"], "arguments": {} if arguments is None else arguments}
+        made: dict[str, Any] = {"name": body["name"], "arguments": {} if arguments is None else arguments}
         if not missing(call.get("id")):
             made["id"] = call["id"]
         calls.append(made)

@@ -94,7 +94,7 @@ def _link(stage: Mapping[str, Any]) -> Cell:
 
 def _stage_table(stages: Sequence[Mapping[str, Any]]) -> str:
     rms = accuracies(stages)
-    rows = []
+    rows: list[list[Cell | str]] = []
     for s in stages:
         gold = None if s.get("gold") is None else as_interval(s["gold"], f"{s['name']}.gold")
         kl = None if s.get("kl") is None else as_interval(s["kl"], f"{s['name']}.kl")
@@ -216,7 +216,7 @@ def _origin(summary: Mapping[str, Any]) -> str:
     boxes = [card(t, facts(summary[k])) for k, t in (("seeds", "Seeds"), ("versions", "Versions")) if summary.get(k)]
     out = node("div", *boxes, class_="grid stack") if boxes else ""
     if summary.get("lineage"):
-        rows = [
+        rows: list[list[Cell | str]] = [
             [
                 str(f.get("name", "")),
                 Cell(markup=node("code", escape(str(f.get("path", ""))))),

@@ -282,7 +282,7 @@ def _check(path: Path, manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
+    rows: list[list[Cell | str]] = []
     for f in findings:
         severity = str(f.get("severity", ""))
         chip = node("span", escape(severity), class_="chip down" if severity in ("error", "warning") else "chip")

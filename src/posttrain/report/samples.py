@@ -129,7 +129,7 @@ def _moved(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def score_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Scores of every row by name, for pages that fold the texts away."""
-    body = [
+    body: list[list[Cell | str]] = [
         [str(r.get("id", i)), *(Cell(_score((r.get("scores") or {}).get(n)), class_="n") for n in names)]
         for i, r in enumerate(rows)
     ]

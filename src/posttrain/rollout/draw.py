@@ -182,7 +182,7 @@ def draw(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[f
     else:
         ids = bent.argmax(-1)
     tokens, before = ids.tolist(), _log_at(logits, probs, ids)
-    if raw is None:
+    if bent_probs is None:
         return tokens, before, before
     at = ids[special]
     after = list(before)

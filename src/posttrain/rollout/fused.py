@@ -144,6 +144,7 @@ class Fused:
 
     def _place(self, prompt: Prompt) -> None:
         """Give a prompt its place in the pool."""
+        assert prompt.kv is not None, "a prompt is placed once, before its rows are seated"
         prompt.place = len(self.places)
         self.places.append(prompt)
         self.pool = self._grown(self.pool, len(self.places), key_width(prompt.length, MIN_ROWS))
@@ -237,6 +238,7 @@ class Fused:
         out, lse = attend(q.view(b, kv, rep, w.head_dim), own[:, :kv], own[:, kv:], plan.own[layer.window], w.scale)
         if not plan.places:
             return out.reshape(b, -1)
+        assert plan.row_of_seat is not None and plan.seat_of_row is not None and plan.shared is not None
         g, m = plan.places, plan.seats
         # The queries of all samples of a prompt, gathered so that its keys and values are read once: [g, Hkv, m * rep, D].
         seated = q.reshape(b, -1).index_select(0, plan.row_of_seat).view(g, m, kv, rep, w.head_dim)

@@ -173,7 +173,8 @@ class Sampler:
     def _finish(self, jobs: list[Job]) -> list[list[Sample]]:
         done: dict[int, list[Sample]] = {id(job): [] for job in jobs}
         # Long prompts first would leave the last slots idle at the end; equal lengths prefill together.
-        for samples in self._run(iter(sorted(jobs, key=lambda j: len(j.ids))), follow=False):
+        ordered = sorted(jobs, key=lambda j: len(j.ids))
+        for samples in self._run(iter(ordered), follow=False):
             for s in samples:
                 if s.stop is not None:
                     done[id(s.job)].append(s)
@@ -255,8 +256,9 @@ class Sampler:
         planned = sum(job.n - job.started for job in waiting)
         fresh: list[Job] = []
         while planned < free:
-            job = next(jobs, self)
-            if job is self:
+            try:
+                job = next(jobs)
+            except StopIteration:
                 self._drained = True
                 break
             if job is None:
@@ -272,6 +274,7 @@ class Sampler:
         rows: list[Tensor] = []
         while free and waiting:
             job = waiting[0]
+            assert job.logits is not None, "a waiting job was opened"
             count = min(free, job.n - job.started)
             decoder.seat(job.handle, count)
             for index in range(job.started, job.started + count):

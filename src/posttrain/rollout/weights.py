@@ -89,12 +89,12 @@ class Decoder:
     residual: float
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: Any) -> nn.Module:
     """The transformers model inside a `peft` wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def weight_of(linear: nn.Module) -> tuple[Tensor, Tensor | None]:
+def weight_of(linear: Any) -> tuple[Tensor, Tensor | None]:
     """Weight [out, in] and bias of a linear layer, LoRA merged in. Raises Unsupported for any other kind of layer."""
     base = getattr(linear, "base_layer", None)
     if base is None:
@@ -137,11 +137,13 @@ def _read(model: Any, max_context: int) -> Decoder:
     if type(trunk.embed_tokens).__name__ not in ("Embedding", "Gemma3TextScaledWordEmbedding"):
         raise Unsupported("embedding layer is wrapped")
     scale = getattr(trunk.embed_tokens, "embed_scale", None)
+    norm = _norm(trunk.norm)
+    assert norm is not None, "every model of the family ends in a norm"
     return Decoder(
         embed=trunk.embed_tokens.weight.detach(),
         embed_scale=float(scale) if scale is not None else float(getattr(config, "embedding_multiplier", 1.0)),
         layers=tuple(_layer(trunk, config, i, heads, kv_heads, order) for i in range(len(trunk.layers))),
-        norm=_norm(trunk.norm),
+        norm=norm,
         head=head.t(),
         head_bias=head_bias,
         logit_scale=1.0 / float(getattr(config, "logits_scaling", 1.0)),
@@ -155,7 +157,7 @@ def _read(model: Any, max_context: int) -> Decoder:
     )
 
 
-def _norm(module: nn.Module | None) -> Norm | None:
+def _norm(module: Any) -> Norm | None:
     if module is None:
         return None
     eps = getattr(module, "variance_epsilon", None)

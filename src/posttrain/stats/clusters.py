@@ -58,7 +58,8 @@ def fold(values: ArrayLike, cluster: Sequence[Any] | ArrayLike | None = None) ->
         return Clusters(x, np.ones_like(x), np.arange(x.size))
     index = labels(cluster, x.size)
     g = int(index.max()) + 1
-    return Clusters(np.bincount(index, x, g), np.bincount(index, minlength=g).astype(float), index)
+    sums = cast(Floats, np.bincount(index, x, g))  # float64 once weighted; numpy's stubs say integers
+    return Clusters(sums, np.bincount(index, minlength=g).astype(float), index)
 
 
 def labels(cluster: Sequence[Any] | ArrayLike, n: int) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 from scipy.stats import wilcoxon as _wilcoxon
 
@@ -57,7 +57,7 @@ def sign_flip(
     if g < 2:
         raise ValueError("sign_flip needs at least two clusters")
 
-    def statistic(signs: Floats) -> Floats:
+    def statistic(signs: NDArray[np.floating]) -> Floats:
         mean = signs @ c.sums / total
         squares = (c.sums**2).sum() - 2 * mean * (signs @ (c.sums * c.sizes)) + mean**2 * (c.sizes**2).sum()
         squares = np.where(squares <= 1e-12 * (c.sums**2).sum(), 0.0, squares)

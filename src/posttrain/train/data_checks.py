@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from posttrain.core.finding import Finding
+from posttrain.core.finding import Finding, Severity
 from posttrain.core.group import Group, Response, Score, answer
 from posttrain.core.protocols import Reward
 from posttrain.data.sanity import sanity
@@ -130,7 +130,7 @@ def pair_sanity(groups: Sequence[Group], name: str) -> list[Finding]:
         out.append(Finding("D5", "info", text, fix, seen.contradictory[0][1]))
     if seen.duplicates:
         text = f"{name}: {len(seen.duplicates)} groups are exact duplicates."
-        severity = "warning" if len(seen.duplicates) > 0.05 * max(seen.groups, 1) else "info"
+        severity: Severity = "warning" if len(seen.duplicates) > 0.05 * max(seen.groups, 1) else "info"
         out.append(Finding("D5", severity, text, "Remove repeats, or accept their weight.", seen.duplicates[0][1]))
     return out
 

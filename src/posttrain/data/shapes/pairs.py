@@ -142,8 +142,8 @@ def _read_responses(row: Row, notes: Notes) -> Group:
     if ranking is None and scores is not None:
         ranking = tiers([None if s.value is None else -s.value for s in scores], len(made))
     _count_left(made, notes)
-    used = {*used, column, *(c for c in (rank_column, score_column) if c)}
-    return build(row, used, notes, prompt, responses, ranking=ranking)
+    read = {*used, column, *(c for c in (rank_column, score_column) if c)}
+    return build(row, read, notes, prompt, responses, ranking=ranking)
 
 
 def _response(turns: Chat, item: Mapping[str, Any], score: Any) -> Response:

@@ -36,9 +36,9 @@ PAIRS = (
 
 def _answered(row: Row, notes: Notes, ask: str, say: str, labels: bool = False) -> Group:
     """One answer to one question; alpaca history opens the conversation as trained turns would."""
-    prompt, used = asked(row, notes, ask)
+    prompt, read = asked(row, notes, ask)
     turns = as_answer(need(row, say), f"column {say!r}", notes)
-    used = {*used, say}
+    used = {*read, say}
     if has(row, "history") and not labels:
         at = next((n for n, m in enumerate(prompt) if m.role == "assistant"), len(prompt))
         prompt, turns = prompt[:at], prompt[at:] + turns

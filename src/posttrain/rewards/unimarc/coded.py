@@ -124,7 +124,7 @@ def small_codes(look: Look) -> Iterator[Seen]:
     coded = look.profile.coded
     for at, table in ((17, "audience"), (18, "audience"), (19, "audience"), (20, "government"), (21, "modified")):
         accepted = coded[table]
-        yield look.code_100(at, at + 1, lambda t, a=accepted: t in a, f"one of {' '.join(sorted(accepted)).strip()}")
+        yield look.code_100(at, at + 1, accepted.__contains__, f"one of {' '.join(sorted(accepted)).strip()}")
     accepted = coded["transliteration"]
     yield look.code_100(25, 26, lambda t: t in accepted, f"one of {' '.join(sorted(accepted))}")
 
