@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from posttrain.core.files import write_text
-from posttrain.core.group import Group
+from posttrain.core.group import Group, Response
 from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.stage import Stage, paths_of
@@ -26,6 +26,14 @@ from posttrain.readingroom.world import SIMULATION_NOTE, VERSION
 def rows(groups: Iterable[Group]) -> str:
     """Groups as JSONL."""
     return "".join(json.dumps(g.to_json(), ensure_ascii=False) + "\n" for g in groups)
+
+
+def distinct(group: Group) -> Group:
+    """The group with each answer once: people are not shown the same text twice."""
+    first: dict[str, Response] = {}
+    for response in group.responses:
+        first.setdefault(response.text, response)
+    return group.with_responses(list(first.values()))
 
 
 class RoomCorpus(Job):
@@ -135,8 +143,11 @@ class RoomAnnotate(Job):
             hedging=self.hedging,
             position=self.position,
         )
-        made = annotate(groups, [who], self.seed)
+        different = [g for g in (distinct(g) for g in groups) if len(g.responses) > 1]
+        made = annotate(different, [who], self.seed)
         write_text(self.out, rows(made))
-        stage.finish([stage.out], rows=len(made), world=VERSION, simulation=SIMULATION_NOTE)
+        alike = len(groups) - len(made)
+        stage.finish([stage.out], rows=len(made), alike=alike, world=VERSION, simulation=SIMULATION_NOTE)
         context.say(f"{len(made)} groups ranked by simulated annotators ({SIMULATION_NOTE}): {self.out}")
+        context.say(f"{alike} groups whose answers all say the same have nothing to rank")
         return stage.out
