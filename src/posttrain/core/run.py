@@ -25,6 +25,9 @@ from posttrain.core.files import append_line, hash_json, hash_tree, read_lines, 
 
 PACKAGES = ("posttrain", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
+ADAPTER = "adapter_config.json"
+"""What stands in place of config.json where a directory holds an adapter alone."""
+
 
 class Run:
     """A run directory; files appear as they are written."""
@@ -69,9 +72,9 @@ class Run:
 
 
 def model_dir(path: str | Path) -> Path:
-    """The model directory that a path means: a run's `model/`, or the path itself."""
+    """The model directory that a path means: a run's `model/` (whole weights or an adapter), or the path itself."""
     at = Path(path)
-    return at / "model" if (at / "model" / "config.json").is_file() else at
+    return at / "model" if any((at / "model" / name).is_file() for name in ("config.json", ADAPTER)) else at
 
 
 def versions() -> dict[str, str]:
@@ -86,9 +89,13 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Content hash of a file or directory; logs, checkpoints and pages of a run do not count."""
+    """Content hash of a file or directory; logs, checkpoints and pages of a run do not count. An adapter's covers its base."""
     at = model_dir(path)
-    return hash_tree(at, keep=lambda f: not f.name.startswith("."))
+    own = hash_tree(at, keep=lambda f: not f.name.startswith("."))
+    if not (at / ADAPTER).is_file() or (at / "config.json").is_file():
+        return own
+    base = json.loads((at / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    return hash_json([own, fingerprint(base) if base and Path(base).exists() else base])
 
 
 def recipe_hash(recipe: Mapping[str, Any]) -> str:

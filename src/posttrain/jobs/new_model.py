@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -10,6 +9,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from posttrain.core.files import whole_directory
 from posttrain.core.run import Run
 from posttrain.jobs.job import Context, Job
+from posttrain.jobs.stage import Stage
 
 
 class New(Job):
@@ -46,6 +46,11 @@ class New(Job):
 
         if self.hidden % self.heads or self.heads % self.kv_heads:
             raise ValueError("hidden must be divisible by heads, and heads by kv_heads")
+        context = context or Context()
+        stage = Stage(self, self.name, self.out, [self.tokenizer], file=False)
+        if stage.finished:
+            context.say(f"{self.out}: finished with the same recipe and inputs; reused")
+            return Run(stage.out)
         tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
         torch.manual_seed(self.seed)
         config = LlamaConfig(
@@ -65,11 +70,12 @@ class New(Job):
         model = LlamaForCausalLM(config)
         if self.copying:
             set_copying(model, self.copying, self.seed)
-        out = Run(Path(self.out))
+        out = Run(stage.out)
         out.path.mkdir(parents=True, exist_ok=True)
         with whole_directory(out.model) as beside:
             model.save_pretrained(beside, safe_serialization=True)
             tokenizer.save_pretrained(beside)
         size = sum(p.numel() for p in model.parameters())
-        (context or Context()).say(f"{out.model}: {size:,} parameters, random")
+        stage.finish([out.model], parameters=size)
+        context.say(f"{out.model}: {size:,} parameters, random")
         return out

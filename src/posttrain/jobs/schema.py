@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import sys
@@ -24,11 +23,12 @@ from posttrain.jobs.check import Check
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.fields import Field, fields_of, short
 from posttrain.jobs.job import Data, Job
-from posttrain.jobs.methods import Methods, Row, rows
+from posttrain.jobs.methods import Methods
 from posttrain.jobs.new_model import New
 from posttrain.jobs.pipeline import RunRecipe
 from posttrain.jobs.report import Report
 from posttrain.jobs.sample import Sample
+from posttrain.jobs.schema_docs import first_line, methods_page, recipe_page
 from posttrain.jobs.show import Show
 from posttrain.jobs.train import Train
 
@@ -76,7 +76,6 @@ FIRST = ("sft", "reward", "dpo")
 SHORT = ("optimizer",)
 """Nodes whose fields are also options without the prefix."""
 ROOT = Path(__file__).resolve().parents[3]
-NOTE = "<!-- Written by `python -m posttrain.jobs.schema`; change the docstrings in the code instead. -->"
 
 
 # The command line
@@ -220,11 +219,6 @@ def option(field: Field, path: tuple[str, ...], plain: bool) -> dict[str, Any]:
     }
 
 
-def first_line(node: type) -> str:
-    """The first sentence or paragraph of a class's docstring."""
-    return " ".join((inspect.getdoc(node) or "").split("\n\n")[0].split())
-
-
 def lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
@@ -322,81 +316,6 @@ def reference(node: type[Spec], shared: dict[str, Any], name: tuple[str, str] | 
     return {"$ref": f"#/$defs/{key}"}
 
 
-# Tables of the docs
-
-
-def methods_page() -> str:
-    """docs/methods.md: the registry."""
-    found = rows()
-    head = "| method | learns from | averages | cut at | learning rate | with LoRA | papers |"
-    lines = ["# Methods", "", NOTE, "", head, "|---|---|---|---|---|---|---|"]
-    for row in found:
-        papers = ", ".join(f"[{p}](https://arxiv.org/abs/{p})" for p in row.papers)
-        rates = " | ".join(short(r) for r in row.rates)
-        lines.append(
-            f"| [{row.name}](#{row.name}) | {cell(row.wants)} | {row.sums} | {row.atom} | {rates} | {papers} |"
-        )
-    lines += [
-        "",
-        "*Averages*: each sum of the loss and the unit whose global count divides it. *Cut at*: what one forward may not split.",
-    ]
-    for row in found:
-        lines += ["", f"## {row.name}", "", row.does, "", *field_table(row.fields)]
-        lines += list(members_of(row))
-    return "\n".join(lines) + "\n"
-
-
-def members_of(row: Row) -> Iterator[str]:
-    """Tables of the families that a method's fields choose from."""
-    for field in row.fields:
-        if field.node is None or not issubclass(field.node, Kind):
-            continue
-        yield from (
-            "",
-            f"`{field.name}` is {'any of' if field.sort == 'list' else 'one of'}:",
-            "",
-            "| name | does | fields |",
-            "|---|---|---|",
-        )
-        for name, member in sorted(field.node.members.items()):
-            own = "; ".join(f"`{f.name}` ({f.default_text}): {f.help}" for f in fields_of(member))
-            yield f"| {name} | {cell(first_line(member))} | {cell(own)} |"
-
-
-def field_table(fields: Any) -> list[str]:
-    """A Markdown table of fields."""
-    if not fields:
-        return ["No fields of its own."]
-    lines = ["| field | type | default | what it does |", "|---|---|---|---|"]
-    for f in fields:
-        default = "required" if f.required else f"`{f.default_text}`" if f.default_text else ""
-        lines.append(f"| `{f.name}` | {cell(f.type_text)} | {cell(default)} | {cell(f.help)} |")
-    return lines
-
-
-def cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def recipe_page() -> str:
-    """docs/recipe.md: every job's fields."""
-    from posttrain.jobs import pipeline
-
-    told = inspect.cleandoc(pipeline.__doc__ or "")
-    lines = ["# Recipes", "", NOTE, "", told]
-    nodes: dict[str, type[Spec]] = {}
-    named = dict(sorted(Job.members.items()))
-    others = {f"posttrain {n}": c for n, (_, c) in VERBS.items() if c not in named.values()}
-    for title, cls in [*((f"job: {n}", c) for n, c in named.items()), *others.items()]:
-        lines += ["", f"## {title}", "", first_line(cls), "", *field_table(fields_of(cls))]
-        nodes |= {
-            f.node.__name__: f.node for f in fields_of(cls) if f.node is not None and not issubclass(f.node, Kind)
-        }
-    for name, node in nodes.items():
-        lines += ["", f"## {name}", "", first_line(node), "", *field_table(fields_of(node))]
-    return "\n".join(lines) + "\n"
-
-
 # Files
 
 
@@ -409,7 +328,7 @@ def generated() -> dict[Path, str]:
         ROOT / "src/posttrain/schema.json": compact + "\n",
         ROOT / "docs/recipe.schema.json": editors + "\n",
         ROOT / "docs/methods.md": methods_page(),
-        ROOT / "docs/recipe.md": recipe_page(),
+        ROOT / "docs/recipe.md": recipe_page({name: cls for name, (_, cls) in VERBS.items()}),
     }
 
 

@@ -108,6 +108,7 @@ class Training:
             device=job.pick_device(),
             trust_remote_code=job.trust_remote_code,
         )
+        adapters.fold(loaded)  # of a run that saved its adapter alone: the reference is where this run starts
         if job.lora is not None:
             adapters.add_lora(loaded, job.lora)
         chosen = freeze.apply_train(loaded.model, only=list(job.train.only), freeze=list(job.train.freeze))

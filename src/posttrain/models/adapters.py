@@ -1,7 +1,7 @@
-"""Low-rank adapters through `peft` (Hu et al. 2021, arXiv:2106.09685): add, turn off, merge, load.
+"""Low-rank adapters through `peft` (Hu et al. 2021, arXiv:2106.09685): add, turn off, merge, fold, load.
 
 The reference of an adapted policy is the same model with the adapter off, so no second copy is held. Saving merged weights computes
-W + (alpha / rank) B A into a new state dict and leaves the training model as it is, bit by bit. Left out: quantised bases, DoRA.
+W + (alpha / rank) B A into a new state dict and leaves the training model as it is, bit by bit. Left out: quantised bases, DoRA, dropout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt, field_validator
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from posttrain.core.recipe import Spec
@@ -32,17 +32,8 @@ class Lora(Spec):
     """The update is scaled by alpha / rank."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Layers that get one: all linear layers but the head, or names such as q_proj."""
-    dropout: float = 0.0
-    """Only 0: with dropout, policy and reference would differ before the first step."""
     save: Literal["merge", "adapter"] = "merge"
     """Write whole weights that anything loads, or the adapter alone beside its base's name."""
-
-    @field_validator("dropout")
-    @classmethod
-    def _none(cls, value: float) -> float:
-        if value != 0:
-            raise ValueError("dropout must be 0: with it, policy and reference differ before the first step")
-        return value
 
 
 def add_lora(loaded: Loaded, lora: Lora) -> None:
@@ -59,13 +50,14 @@ def add_lora(loaded: Loaded, lora: Lora) -> None:
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides, so a fraction is fine
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
-        lora_dropout=0.0,
+        lora_dropout=0.0,  # with it, policy and reference would differ before the first step
         bias="none",
         task_type="CAUSAL_LM",
         fan_in_fan_out=loaded.family == "gpt2",  # its linear layers hold the transpose
         trainable_token_indices=new or None,
-        base_model_name_or_path=str(Path(loaded.path).resolve()) if Path(loaded.path).exists() else loaded.path,
     )
+    # peft writes this name into the adapter; a relative path, or the base of a folded adapter, would lead elsewhere
+    model.name_or_path = str(Path(loaded.path).resolve()) if Path(loaded.path).exists() else loaded.path  # type: ignore[assignment]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # patterns for experts that a model may lack
@@ -133,6 +125,20 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+def fold(loaded: Loaded) -> None:
+    """Put an adapter into the weights of `loaded`, in place: what it was trained to is then the plain model, and its own reference.
+
+    A model without an adapter is left as it is. After it, every tensor can be trained and a new adapter can be added.
+    """
+    if not is_adapted(loaded.model):
+        return
+    state = merged_state(loaded.model)
+    plain = loaded.model.unload()  # type: ignore[operator]
+    plain.load_state_dict(state)
+    loaded.model, loaded.lora = plain.requires_grad_(True), None
+    loaded.notes = (*loaded.notes, f"the adapter of {loaded.path} is folded into its base")
+
+
 def keep_ties(inner: Any, state: dict[str, Tensor]) -> None:
     """Tied names share one tensor in the state too, so that it is written once."""
     ties = inner.all_tied_weights_keys if hasattr(inner, "all_tied_weights_keys") else {}
@@ -166,6 +172,7 @@ def load_adapter(
         loaded = load(base, dtype, template, device, trust_remote_code, attn)
     except ValueError as error:
         raise ValueError(f"{path}: its base model cannot be loaded: {error}") from error
+    fold(loaded)  # a base that is an adapter itself
     if (Path(path) / "tokenizer_config.json").exists():
         loaded.tokenizer = read_tokenizer(path, True, trust_remote_code)
         settle_tokens(loaded, template)
