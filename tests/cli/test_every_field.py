@@ -1,7 +1,7 @@
 """S8: no field without effect. Every field of every node is read by code, and changing it changes something that is not the recipe.
 
 Static: the name is read as an attribute outside its own declaration, in the rooms that the node belongs to. Dynamic: a table says, per
-field, a changed value and what to look at; a field without a row in the table fails the test.
+field, a changed value and what to look at; a field without a row in the table fails the test (training: test_train_fields.py).
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ NODES: list[type[Spec]] = [
 ]
 
 
-REFUSES: dict[type[Spec], set[str]] = {Lora: {"dropout"}}
-"""Fields that take one value only: their effect is the refusal of every other, which its validator's test shows."""
-
-
 @cache
 def reads() -> dict[str, set[str]]:
     """Attribute names that are loaded, with the files that load them."""
@@ -67,7 +63,7 @@ def rooms_of(node: type[Spec]) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
 def test_every_field_is_read(node: type[Spec]) -> None:
-    wanted = set(node.model_fields) - REFUSES.get(node, set())
+    wanted = set(node.model_fields)
     unread = [f for f in wanted if not any(file.startswith(rooms_of(node)) for file in reads().get(f, set()))]
     assert not unread, f"{node.__name__}: nothing reads {unread}"
 
