@@ -61,12 +61,12 @@ def test_masked_keys_leave_every_bit_alone(queries: int) -> None:
 def test_memory_is_bounded_and_flat() -> None:
     sampler = sampler_of("llama", slots=4)
     texts = prompts((30, 50, 10, 40, 20, 60))
-    sampler.decode(texts, Sampling(max_tokens=40), n=3)
+    sampler.decode(texts, Sampling(max_tokens=12), n=3)
     decoder = sampler._decoder
     assert decoder is not None
     size = decoder.nbytes()  # type: ignore[union-attr]
-    for _ in range(3):
-        sampler.decode(texts, Sampling(max_tokens=40), n=3)
+    for _ in range(2):
+        sampler.decode(texts, Sampling(max_tokens=12), n=3)
     assert decoder.nbytes() == size  # type: ignore[union-attr]
     assert decoder.live == 0
     assert not decoder.places  # type: ignore[union-attr]

@@ -8,9 +8,9 @@ Live rows are always 0..live-1: a row that leaves is replaced by the last one. C
 and are then kept, so memory is bounded by slots x max_context and flat in a long run.
 
 Batch independence: on CPU a row of a matrix product does not depend on the number of rows once there are four, nor an attention on masked
-keys beyond a multiple of 32 (observed with MKL on AVX2 in fp32, one thread; a test holds it). So at least four rows always run (the
-extra ones are scratch) and lengths are rounded up; a sample is then the same, bit for bit, alone or in company. Elsewhere (more threads,
-CUDA, bf16) the last bits may differ and flip a token now and then.
+keys at the widths of `attention.key_width` (observed with MKL on AVX2, fp32, one thread; tests hold it). So at least four rows always run,
+the extra ones as scratch, and a sample is the same, bit for bit, alone or in company. Elsewhere (more threads, CUDA, bf16) the last bits may
+differ and flip a token now and then.
 """
 
 from __future__ import annotations
@@ -238,17 +238,17 @@ class Fused:
         out, lse = attend(q.view(b, kv, rep, w.head_dim), own[:, :kv], own[:, kv:], plan.own[layer.window], w.scale)
         if not plan.places:
             return out.reshape(b, -1)
-        assert plan.row_of_seat is not None and plan.seat_of_row is not None and plan.shared is not None
+        assert plan.shared is not None
         g, m = plan.places, plan.seats
-        # The queries of all samples of a prompt, gathered so that its keys and values are read once: [g, Hkv, m * rep, D].
-        seated = q.reshape(b, -1).index_select(0, plan.row_of_seat).view(g, m, kv, rep, w.head_dim)
-        seated = seated.transpose(1, 2).reshape(g, kv, m * rep, w.head_dim)
+        # The queries of all samples of a prompt side by side, so that its keys and values are read once: [g, Hkv, m * rep, D].
+        seated = q if plan.row_of_seat is None else q.reshape(b, -1).index_select(0, plan.row_of_seat)
+        seated = seated.view(g, m, kv, rep, w.head_dim).transpose(1, 2).reshape(g, kv, m * rep, w.head_dim)
         pool = self.pool[i, :g, :, : plan.pool_width]
         there, there_lse = attend(seated, pool[:, :kv], pool[:, kv:], plan.shared[layer.window], w.scale)
-        there = (
-            there.view(g, kv, m, rep, w.head_dim).transpose(1, 2).reshape(g * m, -1).index_select(0, plan.seat_of_row)
-        )
-        there_lse = there_lse.view(g, kv, m, rep).transpose(1, 2).reshape(g * m, -1).index_select(0, plan.seat_of_row)
+        there = there.view(g, kv, m, rep, w.head_dim).transpose(1, 2).reshape(g * m, -1)
+        there_lse = there_lse.view(g, kv, m, rep).transpose(1, 2).reshape(g * m, -1)
+        if plan.seat_of_row is not None:
+            there, there_lse = there.index_select(0, plan.seat_of_row), there_lse.index_select(0, plan.seat_of_row)
         if plan.private is not None:
             there_lse = there_lse + plan.private
         # Whole vectors only: elements of a vector's tail go through another exponential, which may differ in the last bit.
@@ -303,9 +303,7 @@ class Fused:
     def _seats(self, rows: int) -> dict[str, Any]:
         """Where each row sits: `m` seats per pool place, at least four; empty seats read row 0."""
         places = np.array([p.place for p in self.prompts], dtype=np.int64)
-        counts = (
-            np.bincount(places[places >= 0], minlength=len(self.places)) if (places >= 0).any() else np.zeros(1, int)
-        )
+        counts = np.bincount(places[places >= 0], minlength=len(self.places))
         m = max(int(counts.max()), MIN_ROWS)
         row_of_seat = np.zeros(len(self.places) * m, dtype=np.int64)
         seat_of_row = np.zeros(rows, dtype=np.int64)
@@ -321,12 +319,13 @@ class Fused:
         alone = np.ones(rows, dtype=bool)
         alone[: len(places)] = places < 0
         private = torch.tensor(np.where(alone, MASKED, 0.0), device=self.device, dtype=torch.float32)[:, None]
+        in_order = rows == len(row_of_seat) and bool((row_of_seat == np.arange(rows)).all())
         return {
             "m": m,
             "width": width,
             "rows": row_of_seat,
-            "row_of_seat": self._tensor(row_of_seat),
-            "seat_of_row": self._tensor(seat_of_row),
+            "row_of_seat": None if in_order else self._tensor(row_of_seat),
+            "seat_of_row": None if in_order else self._tensor(seat_of_row),
             "seen": seen,
             "mask": self._mask(seen)[:, None, None],
             "private": private if (places < 0).any() else None,
@@ -339,8 +338,6 @@ class Fused:
         # Half precision cannot hold the number; a quarter of its range still gives weight 0.
         low = max(MASKED, torch.finfo(self.dtype).min / 4)
         return torch.from_numpy(np.where(seen, np.float32(0), np.float32(low))).to(self.device, self.dtype)
-
-    # -- parts shared by prefill and step ------------------------------------------------------------------------------------------
 
     def _embed(self, ids: Tensor) -> Tensor:
         x = self.weights.embed.index_select(0, ids)

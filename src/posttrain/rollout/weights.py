@@ -38,7 +38,12 @@ class Norm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        if x.dtype != torch.float32 or self.weight.dim() > 1:
+            return torch.nn.functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        # The same in fewer kernels: rms_norm of torch 2.13 is six on CPU.
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = torch.addcmul(norm.new_tensor(self.eps), norm, norm, value=1.0 / x.shape[-1]).rsqrt_()
+        return (x * scale).mul_(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
