@@ -1,4 +1,4 @@
-"""Study *demo*: is gold base < SFT < DPO, and is best-of-n above SFT, over three seeds? `make study NAME=demo`.
+"""Study *demo*: is gold base < SFT < DPO over three seeds? `make study NAME=demo`.
 
 Runs the demo recipe once per seed, keeps one raw row per (seed, stage, prompt), and writes the verdicts by the project's one definition of
 *better* (`stats.better`). `python -m studies.demo --check` recomputes every interval from the committed rows and fails if any differs.
@@ -21,7 +21,7 @@ from posttrain.stats import better, cluster_bootstrap
 
 HERE = Path(__file__).parent / "demo"
 SEEDS = (0, 1, 2)
-CLAIMS = (("sft", "base"), ("dpo", "sft"), ("dpo", "base"), ("best-of-8", "sft"))
+CLAIMS = (("sft", "base"), ("dpo", "sft"), ("dpo", "base"))
 COMMAND = "make study NAME=demo"
 
 
@@ -45,7 +45,7 @@ def run(seeds: tuple[int, ...]) -> None:
         told["world"], told["versions"] = summary["world"], summary["versions"]
         for stage in summary["stages"]:
             for place, row in enumerate(read_lines(stage["samples"])):
-                (answer,) = row["responses"]
+                golds = [answer["score"]["value"] for answer in row["responses"]]
                 rows.append(
                     {
                         "seed": seed,
@@ -53,8 +53,9 @@ def run(seeds: tuple[int, ...]) -> None:
                         "place": place,
                         "id": row["facts"]["id"],
                         "task": row["facts"]["task"],
-                        "gold": answer["score"]["value"],
-                        "answer": answer["turns"][0]["content"],
+                        "gold": round(float(np.mean(golds)), 6),
+                        "golds": [round(g, 6) for g in golds],
+                        "answer": row["responses"][0]["turns"][0]["content"],
                     }
                 )
     write_text(HERE / "rows.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))

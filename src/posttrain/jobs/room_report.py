@@ -1,6 +1,7 @@
 """What the stages of a reading-room pipeline gained, measured against the world's truth: summary.json and one page.
 
-Every stage brings a file of answers to the same held-out prompts. Gold scores them here, after all training; stages are compared paired
+Every stage brings a file of answers to the same held-out prompts, one or more per prompt. Gold scores them here, after all training; a
+prompt counts by the mean of its answers, and stages are compared paired
 by prompt. KL is the mean over answers of sum_t log p(stage) - log p(reference), on answers drawn anew at temperature 1 (on others the mean
 would be no estimate of it). The reward model is judged on all pairs of answers to a prompt with different gold.
 """
@@ -114,7 +115,7 @@ class RoomReport(Job):
         return page
 
     def _scored(self, stage: Measured) -> list[Group]:
-        """One answer per prompt with its gold; best-of-n picks by the scores that came with the answers."""
+        """Answers with their gold; best-of-n picks one per prompt by the scores that came with the answers."""
         groups = groups_of(stage.samples)
         if stage.best_of:
             groups = [g.with_responses([max(g.responses, key=_own)]) for g in groups]
@@ -193,10 +194,14 @@ class RoomReport(Job):
                 "id": first[i].id,
                 "prompt": first[i].prompt_text,
                 "answers": {name: groups[i].responses[0].text for name, groups in scored.items()},
-                "scores": {name: values([groups[i]])[0] for name, groups in scored.items()},
+                "scores": {name: values([_first(groups[i])])[0] for name, groups in scored.items()},
             }
             for i in list(picked)[: self.shown]
         ]
+
+
+def _first(group: Group) -> Group:
+    return group.with_responses(group.responses[:1])
 
 
 def groups_of(path: str) -> list[Group]:
@@ -205,12 +210,12 @@ def groups_of(path: str) -> list[Group]:
 
 
 def values(groups: Sequence[Group]) -> list[float]:
-    """Gold of each group's only answer."""
+    """Gold of each group: the mean over its answers."""
     out = []
     for item in groups:
-        score = item.responses[0].score
-        assert score is not None and score.value is not None, f"{item.id} has no gold"
-        out.append(float(score.value))
+        golds = [r.score.value for r in item.responses if r.score is not None and r.score.value is not None]
+        assert len(golds) == len(item.responses) > 0, f"{item.id} has an answer without gold"
+        out.append(float(np.mean(golds)))
     return out
 
 
