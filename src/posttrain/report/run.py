@@ -81,6 +81,12 @@ class Record:
     findings: Sequence[Mapping[str, Any]] = ()
 
 
+def threads_line(told: Any) -> str:
+    """`2 threads` from a number, or from what a run says of its choice."""
+    count = told.get("threads") if isinstance(told, Mapping) else told
+    return f"{count} threads" if count else ""
+
+
 def read_run(run_dir: str | Path) -> Record:
     """Read a run directory. Raises ValueError when it is no run directory or its manifest is not a JSON object."""
     path = Path(run_dir)
@@ -170,7 +176,7 @@ def _headline(record: Record) -> str:
         rows = sum(whole(a.get("rows")) for a in accounts)
         items.append(("Rows used", f"{sum(map(kept_of, accounts)):,}", f"of {rows:,}"))
     if "seconds" in m:
-        items.append(("Time", duration(m["seconds"]), f"{m['threads']} threads" if "threads" in m else ""))
+        items.append(("Time", duration(m["seconds"]), threads_line(m.get("threads"))))
     if isinstance(m.get("parameters"), int):
         items.append(("Parameters", _millions(m["parameters"]), ""))
     elif isinstance(m.get("parameters"), Mapping):
