@@ -9,8 +9,8 @@ and are then kept, so memory is bounded by slots x max_context and flat in a lon
 
 Batch independence: on CPU a row of a matrix product does not depend on the number of rows once there are four, nor an attention on masked
 keys at the widths of `attention.key_width` (observed with MKL on AVX2, fp32, one thread; tests hold it). So at least four rows always run,
-the extra ones as scratch, and a sample is the same, bit for bit, alone or in company. Elsewhere (more threads, CUDA, bf16) the last bits may
-differ and flip a token now and then.
+the extra ones as scratch, and a sample is the same, bit for bit, alone or in company. Elsewhere (more threads, CUDA, bf16) the last bits
+may differ and flip a token now and then.
 """
 
 from __future__ import annotations
