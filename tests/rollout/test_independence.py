@@ -73,3 +73,14 @@ def test_memory_is_bounded_and_flat() -> None:
     model = sampler.model.config
     per_token = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * 4
     assert size <= 2 * 4 * per_token * 512
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (700, 1000)])
+def test_paged_memory_is_a_plain_tensor_of_zeros(shape: tuple[int, int]) -> None:
+    from posttrain.rollout.pages import zeros
+
+    made = zeros(*shape, dtype=torch.float32, device=torch.device("cpu"))
+    assert made.shape == shape and not made.any()
+    made += 1
+    assert float(made.sum()) == made.numel() and made.is_contiguous()
+    del made

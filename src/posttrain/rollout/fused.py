@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posttrain.rollout.attention import MIN_ROWS, attend, key_width, rounded
+from posttrain.rollout.pages import zeros
 from posttrain.rollout.weights import Decoder, Layer, read_decoder
 
 ROUND = 32  # prompts are prefilled at multiples of this
@@ -51,6 +52,7 @@ class Plan:
     rows: int
     width: int
     write: Tensor
+    column: int | None  # where all rows write, when they are equally long
     turn: dict[str, Tensor]
     own: dict[int, Tensor]
     places: int = 0
@@ -82,10 +84,9 @@ class Fused:
 
     def _cache(self, rows: int, tokens: int) -> Tensor:
         w = self.weights
+        shape = len(w.layers), rows, 2 * w.kv_heads, tokens, w.head_dim
         # Zeros, not empty: masked keys are multiplied by weight 0, which a stray NaN would survive.
-        return torch.zeros(
-            len(w.layers), rows, 2 * w.kv_heads, tokens, w.head_dim, device=w.embed.device, dtype=w.embed.dtype
-        )
+        return zeros(*shape, dtype=w.embed.dtype, device=w.embed.device)
 
     def refresh(self, model: Any) -> None:
         """Read the weights again; rows in flight go on with the new ones."""
@@ -93,8 +94,6 @@ class Fused:
         if weights is None:
             raise ValueError(f"{type(model).__name__} is outside the fused family; use the generic decoder")
         self.weights: Decoder = weights
-
-    # -- prompts -------------------------------------------------------------------------------------------------------------------
 
     def open(self, prompts: list[list[int]], shared: list[bool]) -> tuple[list[Prompt], Tensor]:
         """Prefill prompts. Returns a handle and the next-token logits [G, V] float32 of each, in order."""
@@ -166,8 +165,6 @@ class Fused:
             self.places[hole] = last
         prompt.place, self.moved = -1, True
 
-    # -- rows ----------------------------------------------------------------------------------------------------------------------
-
     def seat(self, prompt: Prompt, count: int) -> None:
         """Append `count` rows that answer a prompt."""
         for _ in range(count):
@@ -214,8 +211,6 @@ class Fused:
         """Bytes of the two caches."""
         return self.own.nbytes + self.pool.nbytes
 
-    # -- one step ------------------------------------------------------------------------------------------------------------------
-
     def step(self, tokens: list[int]) -> Tensor:
         """Feed one token to each live row; next-token logits [live, V] float32."""
         w = self.weights
@@ -225,8 +220,10 @@ class Fused:
         x = self._embed(ids.to(self.device))
         for i, layer in enumerate(w.layers):
             q, fresh = self._project(layer, x, plan.turn)
-            own = self.own[i]
-            own.view(-1, w.head_dim).index_copy_(0, plan.write, fresh.reshape(-1, w.head_dim))
+            if plan.column is None:
+                self.own[i].view(-1, w.head_dim).index_copy_(0, plan.write, fresh.reshape(-1, w.head_dim))
+            else:
+                self.own[i, : plan.rows, :, plan.column] = fresh
             x = self._finish(layer, x, self._attention(i, layer, q, plan))
         self.length[: self.live] += 1
         return self._logits(x)[: self.live]
@@ -279,7 +276,8 @@ class Fused:
             if window:
                 seen &= column > length[:, None] - window
             own[window] = self._mask(seen)[:, None, None]
-        plan = Plan(b, width, write, turn, own)
+        together = int(length[0]) if (length == length[0]).all() else None
+        plan = Plan(b, width, write, together, turn, own)
         if self.places:
             self._share(plan, position, windows)
         return plan
