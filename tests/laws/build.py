@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
 from posttrain.core.method import Method
-from posttrain.core.needs import Needs, Output
+from posttrain.core.needs import EVERY, Needs, Output
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
 from posttrain.train.loop import accumulate
@@ -94,6 +94,13 @@ def outputs(needs: Needs, batch: Batch, seed: int) -> Output:
     for name, size in (("score", batch.R), ("value", batch.N)):
         if getattr(needs, name):
             made[name] = torch.randn(size, getattr(needs, name), dtype=torch.float64)
+    if needs.topk:
+        logits = torch.randn(batch.N, min(needs.topk, 8) + 3, dtype=torch.float64).log_softmax(-1)
+        made["topk_logp"] = logits if needs.topk == EVERY else logits[:, : needs.topk]
+        made["topk_ids"] = torch.arange(made["topk_logp"].shape[-1]).expand(batch.N, -1)
+    if needs.at_ids:
+        width = batch.data[needs.at_ids].shape[-1]
+        made["at_logp"] = torch.randn(batch.N, width + 3, dtype=torch.float64).log_softmax(-1)[:, :width]
     return Output(**made)
 
 

@@ -4,6 +4,7 @@ from posttrain.methods.aot import AOT
 from posttrain.methods.apo_zero_unpaired import APOZeroUnpaired
 from posttrain.methods.bco import BCO
 from posttrain.methods.cpo import CPO
+from posttrain.methods.distill import Distill
 from posttrain.methods.dpo import DPO
 from posttrain.methods.kto import KTO
 from posttrain.methods.listwise import Listwise
@@ -27,6 +28,7 @@ __all__ = [
     "ORPO",
     "SFT",
     "APOZeroUnpaired",
+    "Distill",
     "Listwise",
     "RewardEnsemble",
     "RewardLabels",

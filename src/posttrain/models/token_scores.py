@@ -182,10 +182,12 @@ def token_scores(
     spec = _Spec(
         needs.temperature, head.scale, head.cap, needs.entropy, needs.mean_logp, needs.log_sum_sq, keep, int(rows)
     )
-    logp, entropy, mean, square, at = _TokenScores.apply(hidden, head.weight, head.bias, target, at_ids, spec)
     topk_logp = topk_ids = None
     if needs.topk:
         topk_logp, topk_ids = _topk(head, hidden, needs, spec)
+        if needs == Needs(topk=needs.topk, temperature=needs.temperature):
+            return Output(topk_logp=topk_logp, topk_ids=topk_ids)
+    logp, entropy, mean, square, at = _TokenScores.apply(hidden, head.weight, head.bias, target, at_ids, spec)
     return Output(
         logp=logp,
         entropy=entropy if needs.entropy else None,
@@ -202,7 +204,11 @@ def _topk(head: Head, hidden: Tensor, needs: Needs, spec: _Spec) -> tuple[Tensor
     values, ids = [], []
     for rows in [slice(i, i + spec.rows) for i in range(0, max(hidden.shape[0], 1), spec.rows)]:
         logp = head.logits(hidden[rows], needs.temperature).log_softmax(-1)
-        best = logp.topk(min(needs.topk, logp.shape[-1]), dim=-1)
+        if needs.topk >= logp.shape[-1]:
+            values.append(logp)
+            ids.append(torch.arange(logp.shape[-1], device=logp.device).expand(logp.shape))
+            continue
+        best = logp.topk(needs.topk, dim=-1)
         values.append(best.values)
         ids.append(best.indices)
     return torch.cat(values), torch.cat(ids)
