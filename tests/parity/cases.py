@@ -51,6 +51,17 @@ LANGUAGE = [
     Case("lm", {"name": "lm"}, "sft", {"loss_type": "nll"}, rows="documents", whole=True),
 ]
 
+DISTILLED = [
+    Case(name, {"name": "distill", "k": None, **ours}, "gkd", theirs, rows="answers")
+    for name, ours, theirs in (
+        ("distill-forward", {}, {"beta": 0}),
+        ("distill-reverse", {"match": "reverse_kl"}, {"beta": 1}),
+        ("distill-jsd", {"match": {"name": "jsd", "b": 0.3}}, {"beta": 0.3}),
+        ("distill-warm", {"match": "jsd", "temperature": 2.0}, {"beta": 0.5, "temperature": 2.0}),
+        ("distill-top", {"k": 300}, {"beta": 0}),
+    )
+]
+
 REWARD = [
     Case("reward", {"name": "reward"}, "reward", rows="pairs"),
     Case("reward-margin", {"name": "reward"}, "reward", rows="margins"),
@@ -174,7 +185,7 @@ SAMPLED = [
     Case("rloo-first-step", {"name": "rloo", "beta": 0.05}, "rloo", {"beta": 0.05}, rows="scored", whole=True),
 ]
 
-CASES: list[Case] = [*LANGUAGE, *REWARD, *PAIRS, *UNPAIRED, *REFERENCE_FREE, *SAMPLED]
+CASES: list[Case] = [*LANGUAGE, *DISTILLED, *REWARD, *PAIRS, *UNPAIRED, *REFERENCE_FREE, *SAMPLED]
 
 MAY_WAIT = frozenset(c.name for c in SAMPLED) | {"dft"}
 

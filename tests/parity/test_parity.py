@@ -73,7 +73,7 @@ def ours(case: Case, groups: list[rows.Json], models: rows.Json, token_budget: i
         heads["score"] = nn.Linear(rows.HIDDEN, needs.score, bias=False)
         with torch.no_grad():
             heads["score"].weight.copy_(load_file(models["score"])["weight"])
-    roles = {"reference": causal(models["reference"])} if "reference" in needs.roles else {}
+    roles = {role: causal(models["reference"]) for role in needs.roles}
     engine = LocalEngine(causal(models["policy"]), heads, roles, needs, token_budget=token_budget)
     batch = method.batch(rows.as_groups(groups), engine)
     totals = engine.total(batch.counts)

@@ -8,9 +8,9 @@ implementations share nothing but the numbers in a file. One process answers man
 **Case file** (JSON)
 
     name      any text, repeated in the answer
-    trainer   sft | reward | dpo | kto | orpo | cpo | grpo | rloo
+    trainer   sft | reward | dpo | kto | orpo | cpo | grpo | rloo | gkd
     policy    directory of a causal language model with fp32 weights (`save_pretrained`)
-    reference directory of the frozen reference (dpo, kto, grpo and rloo with beta > 0), else absent or null
+    reference directory of the frozen reference (dpo, kto, grpo and rloo with beta > 0; the teacher of gkd), else absent or null
     score     safetensors file with `weight` [1, hidden]: the reward head (trainer `reward`)
     options   keyword arguments of the trainer's config class (`DPOConfig(...)` and so on)
     groups    list of {"prompt": [ids], "responses": [response, ...]}; every list of responses keeps its order
@@ -59,6 +59,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from trl.experimental.cpo import CPOConfig, CPOTrainer
+from trl.experimental.gkd import GKDTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -315,7 +316,28 @@ def rloo(case: Case) -> tuple[Any, Batch]:
     return trainer, sampled_batch(trainer, rows)
 
 
-TRAINERS = {f.__name__: f for f in (sft, reward, dpo, kto, orpo, cpo, grpo, rloo)}
+def gkd(case: Case) -> tuple[Any, Batch]:
+    """GKD's own loss over SFT's rows: its trainer renders a teacher's chat, which a case of ids does not have."""
+    options = dict(case["options"])
+    beta, temperature = options.pop("beta"), options.pop("temperature", 1.0)
+    trainer, batch = sft({**case, "options": options})
+    teacher = causal(case["reference"]).eval()
+
+    def compute_loss(model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
+        student = model(**read).logits[:, :-1]
+        with torch.no_grad():
+            known = teacher(**read).logits[:, :-1]
+        labels = inputs["labels"][:, 1:]
+        return GKDTrainer.generalized_jsd_loss(
+            student, known, labels, beta, temperature, num_items_in_batch=num_items_in_batch
+        )
+
+    trainer.compute_loss = compute_loss
+    return trainer, batch
+
+
+TRAINERS = {f.__name__: f for f in (sft, reward, dpo, kto, orpo, cpo, grpo, rloo, gkd)}
 
 
 def solve(case: Case) -> dict[str, Any]:

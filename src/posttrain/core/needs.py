@@ -25,7 +25,9 @@ class Needs:
 
     logp: log p(target) [N]. entropy: nats [N]. mean_logp: mean over the vocabulary of log p [N]. log_sum_sq: log sum p^2 [N].
     value: number of value heads read at the state before each token [N, k]. score: number of score heads read on the last
-    trained token of each response [R, k]. topk: width of the likeliest tokens [N, k], best first (`EVERY`: all of them). at_ids: name of batch data [N, k] with ids to score.
+    trained token of each response [R, k].
+    topk: width of the likeliest tokens [N, k], best first (`EVERY`: all of them, in order of id).
+    at_ids: name of batch data [N, k] with ids to score.
     hidden: hidden states at scored positions [N, d]. heads: names of further heads. roles: frozen roles that must exist.
     moving: those of them whose weights the method moves (`Engine.move`), so that checkpoints hold them.
     temperature: logits are divided by it.
