@@ -62,21 +62,14 @@ class Kind(Spec):
 
 @dataclass(frozen=True)
 class _Members:
-    """JSON Schema of a family: a name, or an object with a name and that member's fields."""
+    """JSON Schema of a family: a name, or an object with a name. Members are not unfolded (a sum of rewards holds rewards); the schema for
+    editors, made of our own nodes, does that."""
 
     family: type[Kind]
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        members = self.family.members
-        objects = [
-            {
-                **member.model_json_schema(),
-                "properties": {"name": {"const": name}, **member.model_json_schema().get("properties", {})},
-                "required": ["name", *member.model_json_schema().get("required", [])],
-            }
-            for name, member in sorted(members.items())
-        ]
-        return {"anyOf": [{"enum": sorted(members)}, *objects]}
+        names = {"enum": sorted(self.family.members)}
+        return {"anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]}
 
 
 def dump_kind(value: Any) -> Any:
