@@ -28,6 +28,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Data, Selection, as_data
 from posttrain.jobs.train import Train
 from posttrain.jobs.training import Training
+from posttrain.methods.distill import Match
 from posttrain.methods.dpo import MovingReference
 from posttrain.models.adapters import Lora
 from posttrain.objectives.divergences import Divergence
@@ -67,6 +68,8 @@ TRAIN: dict[str, Row] = {
     "optimizer": Row({"lr": 0.02}),
     "lora": Row({"rank": 2}),
     "train": Row({"freeze": ["*q_proj*"]}),
+    "teacher": Row("@base", "weights", {"method": "distill", "teacher": "@other"}),
+    "cache": Row("@scores", "kept", {"method": "dpo", "data": "@pairs"}),
     "validation": Row(4, "metrics"),
     "evaluate_every": Row(2, "metrics", HELD),
     "patience": Row(1, "metrics", WORSENING),
@@ -162,6 +165,7 @@ class Bench:
             ),
             "torn": rows_file(root / "torn.jsonl", [*(self.row(str(i), "a") for i in range(11)), {"prompt": None}]),
             "splits": root / "splits",
+            "scores": root / "scores",
         }
         (root / "splits").mkdir()
         for name in ("train", "test"):
@@ -223,6 +227,7 @@ def outcome(training: Training) -> dict[str, Any]:
         "files": sorted(f.relative_to(out.path).as_posix() for f in out.path.rglob("*") if f.is_file()),
         "checkpoints": [f.name for f in checkpoint.found(out.checkpoints)],
         "samples": out.samples.read_text(encoding="utf-8") if out.samples.is_file() else "",
+        "kept": json.loads(out.manifest.read_text(encoding="utf-8"))["kept_scores"],
         "threads": json.loads(out.manifest.read_text(encoding="utf-8"))["threads"],
         "layout": json.loads(out.manifest.read_text(encoding="utf-8"))["layout"],
         "pieces": len(engine.plan(engine.layout(training.parts[0].groups[:4]), training.job.method.atom)),
@@ -300,6 +305,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "apo_zero_unpaired": {"beta": 0.5},
     "bco": {"beta": 0.5, "memory": 0.1},
     "cpo": {"beta": 0.5, "link": "hinge", "nll": 0.3},
+    "distill": {"match": "reverse_kl", "k": 2, "temperature": 2.0, "tau_squared": True},
     "dpo": {
         "beta": 0.5,
         "link": "ipo",
@@ -317,6 +323,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "sft": {"label_smoothing": 0.2},
     "simpo": {"beta": 1.0, "gamma": 0.2, "alpha": 0.5},
 }
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {("distill", "tau_squared"): {"temperature": 2.0}}
+"""What a field needs beside it to act on: 1 squared is 1."""
 PARTS: dict[type[Spec], dict[str, dict[str, Any]]] = {
     Link: {
         "conservative": {"flips": 0.3},
@@ -325,10 +333,16 @@ PARTS: dict[type[Spec], dict[str, dict[str, Any]]] = {
         "discopop": {"tau": 1.0},
     },
     Divergence: {"alpha": {"a": 0.1}},
+    Match: {"jsd": {"b": 0.2}},
     Modifier: {"ld": {"alpha": 0.1}, "dpop": {"penalty": 5.0}, "length": {"alpha": 0.5}},
 }
 MOVING = {"every": 1, "share": 0.2}
-WHERE: dict[type[Spec], str] = {Link: "link", Divergence: "divergence", Modifier: "modifiers"}
+WHERE: dict[type[Spec], tuple[str, str]] = {
+    Link: ("dpo", "link"),
+    Divergence: ("dpo", "divergence"),
+    Match: ("distill", "match"),
+    Modifier: ("dpo", "modifiers"),
+}
 
 
 def learned(method: Method) -> tuple[list[float], dict[str, Any]]:
@@ -351,12 +365,16 @@ def test_every_field_of_a_method_changes_what_is_learned(name: str) -> None:
     assert fields == set(table), f"{name}: give {fields ^ set(table)} a value here"
     usual = learned(made(name, {}))
     assert usual == learned(made(name, {})), "the probe itself must be deterministic"
-    dead = [field for field, value in table.items() if learned(made(name, {field: value})) == usual]
+    dead = []
+    for field, value in table.items():
+        given = BESIDE.get((name, field), {})
+        before = learned(made(name, given)) if given else usual
+        dead += [field] if learned(made(name, {**given, field: value})) == before else []
     assert not dead, f"{name}: changing {dead} changed nothing"
 
 
 def members() -> list[tuple[type[Kind], str]]:
-    families: tuple[type[Kind], ...] = (Link, Divergence, Modifier)
+    families: tuple[type[Kind], ...] = (Link, Divergence, Match, Modifier)
     return [(family, n) for family in families for n, cls in sorted(family.members.items()) if cls.model_fields]
 
 
@@ -367,7 +385,8 @@ def test_every_field_of_a_part_changes_what_is_learned(family: type[Kind], name:
 
     def inside(part: Mapping[str, Any]) -> Method:
         value = {"name": name, **part}
-        return made("dpo", {WHERE[family]: [value] if family is Modifier else value})
+        method, field = WHERE[family]
+        return made(method, {field: [value] if family is Modifier else value})
 
     usual = learned(inside({}))
     dead = [field for field, value in table.items() if learned(inside({field: value})) == usual]

@@ -19,6 +19,7 @@ from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
 from posttrain.core.needs import Needs, Output
 from posttrain.engine import ranks
+from posttrain.engine.kept import Kept, keepable, weights_hash
 from posttrain.engine.optimizer import Optimizer, global_norm
 from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, shared_hidden
@@ -59,6 +60,9 @@ class LocalEngine:
         self.settings = Optimizer()
         self.lr = 0.0
         self.steps = self.done = 0
+        self.kept: Kept | None = None
+        self._hashes: dict[str, str] = {}
+        self._paths: dict[str, Path] = {}
         if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
             self.roles["reference"] = frozen_copy(model)
         for role in needs.moving if needs is not None else ():
@@ -115,27 +119,48 @@ class LocalEngine:
 
     @torch.no_grad()
     def score(self, batch: Batch, needs: Needs, role: str = "policy") -> Output:
-        """Outputs without a graph, aligned with the batch; cuts itself to the token budget."""
+        """Outputs without a graph, aligned with the batch; cuts itself to the token budget. Those of frozen roles are `kept`."""
         if batch.R == 0:  # an idle rank
             return nothing(needs)
+        if self.kept is None or role == "policy" or not keepable(needs):
+            return self._score(batch, needs, role)
+        return self.kept.score(batch, self._hash(role), needs, lambda part: self._score(part, needs, role))
+
+    def _score(self, batch: Batch, needs: Needs, role: str) -> Output:
         with self._as(role) as model:
-            parts = [self._forward(model, piece, needs) for piece in self.plan(batch, "row")]
+            own = self._own_path(role, model, batch)
+            parts = [self._forward(model, piece, needs, own) for piece in self.plan(batch, "row")]
         return Output.concat(parts)
+
+    def _own_path(self, role: str, model: nn.Module, batch: Batch) -> Path | None:
+        """The path of a model of another kind than the policy, such as a teacher; a reference goes the policy's way."""
+        if role in ("policy", "reference"):
+            return None
+        if role not in self._paths:
+            self._paths[role] = "dense" if dense_reason(model) is not None else self._verified(batch, model)
+        return self._paths[role]
+
+    def _hash(self, role: str) -> str:
+        if role not in self._hashes:
+            with self._as(role) as model:
+                self._hashes[role] = weights_hash(model)
+        return self._hashes[role]
 
     def forward(self, piece: Batch, needs: Needs) -> Output:
         """Outputs of the policy with a graph."""
         return self._forward(self.model, piece, needs)
 
-    def _forward(self, model: nn.Module, piece: Batch, needs: Needs) -> Output:
+    def _forward(self, model: nn.Module, piece: Batch, needs: Needs, own_path: Path | None = None) -> Output:
         if self.path is None:
-            self.path = self._verified(piece)
-        if self.path != piece.layout:
-            piece = _with_layout(piece, self.path)
+            self.path = self._verified(piece, self.model)
+        path = own_path or self.path
+        if path != piece.layout:
+            piece = _with_layout(piece, path)
         rows_needed = needs.head_rows or needs.value > 0 or needs.hidden
         places = [piece.source] if rows_needed else []
         if needs.score:
             places.append(piece.last)
-        if self.path == "shared":
+        if path == "shared":
             states = shared_hidden(model, piece, torch.cat(places))
             parts = states.split([len(p) for p in places])
         else:
@@ -156,21 +181,21 @@ class LocalEngine:
         fields = {name: getattr(out, name) for name in Output.__slots__ if name != "heads"}
         return Output(**{**fields, **extra}) if extra else out
 
-    def _verified(self, batch: Batch) -> Path:
+    def _verified(self, batch: Batch, model: nn.Module) -> Path:
         """Score the batch both ways once; a difference means that this model cannot share prompts."""
         piece = batch.groups(range(min(batch.G, 4)))
         with torch.no_grad():
             try:
-                shared = hidden(self.model, _with_layout(piece, "shared"), piece.source)
+                shared = hidden(model, _with_layout(piece, "shared"), piece.source)
             except (AssertionError, TypeError) as error:
                 self.notes.append(f"prompts are not shared: {error}; the dense path gives the same numbers")
                 return "dense"
-            dense = hidden(self.model, _with_layout(piece, "dense"), piece.source)
-            head = Head.of(self.model)
+            dense = hidden(model, _with_layout(piece, "dense"), piece.source)
+            head = Head.of(model)
             gap = _gap(head, shared, dense, piece.target)
             limit = FP32_TOLERANCE
             if shared.dtype not in (torch.float32, torch.float64):
-                again = dense_hidden(self.model, _with_layout(piece, "dense"), piece.source, extra=7)
+                again = dense_hidden(model, _with_layout(piece, "dense"), piece.source, extra=7)
                 limit = max(3 * _gap(head, again, dense, piece.target), 1e-3)
         if gap > limit:
             self.notes.append(
@@ -201,6 +226,7 @@ class LocalEngine:
         own = dict(self.model.named_parameters())
         for name, parameter in self.roles[role].named_parameters():
             parameter.lerp_(own[name].to(parameter.dtype), share)
+        self._hashes.pop(role, None)
 
     # Gradients
 
@@ -269,6 +295,7 @@ class LocalEngine:
         if self.optimizer is not None:
             for name, parameter in named.items():
                 self.optimizer.state[parameter] = {k: v.clone() for k, v in state["moments"].get(name, {}).items()}
+        self._hashes.clear()
         self.done, self.path = int(state["done"]), state["path"]
 
 

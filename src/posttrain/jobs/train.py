@@ -30,6 +30,8 @@ class Train(Job):
     """Model to start from: a directory, a run, or a hub id."""
     method: one_of(Method)  # type: ignore[valid-type]
     """How to learn, by name (`dpo`) or with its settings (`{name: dpo, beta: 0.2}`)."""
+    teacher: str | None = None
+    """Model that a distilled student learns from: a directory, a run, or a hub id with the student's vocabulary."""
     data: Annotated[Source, Field(validation_alias=AliasChoices("data", "source"))]
     """Rows to learn from: a path, several with weights, or groups in Python."""
     out: str
@@ -74,6 +76,9 @@ class Train(Job):
     """Stream tokens of one forward; a batch beyond it is cut, with the same gradient."""
     layout: Literal["auto", "shared", "dense"] = "auto"
     """Share prompts between answers (auto verifies it on the first batch), or pad as others do."""
+    cache: str | None = None
+    """Directory where log-probs of the reference and the teacher are kept by content for other runs to read (a sweep); none keeps
+    them inside the run, where it makes several passes."""
     checkpoint_every: PositiveInt = 200
     """Steps between checkpoints."""
     keep: PositiveInt = 2
@@ -99,6 +104,12 @@ class Train(Job):
             raise ValueError("steps and epochs are both given; give one, the other is printed")
         if self.patience is not None and not self.validation:
             raise ValueError("patience needs `validation`: what should stop improving?")
+        if (self.teacher is None) == ("teacher" in self.method.needs().roles):
+            raise ValueError(
+                f"teacher: {self.method.name} needs one to learn from; name a model directory"
+                if self.teacher is None
+                else f"teacher: {self.method.name} has no use for one; leave it out, or take method distill"
+            )
         if self.overlong == "split" and self.method.name != "lm":
             raise ValueError("overlong: split is for documents (method lm); use drop or truncate")
         return self

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from posttrain.core.batch import Batch
 from posttrain.core.files import crash_point, hash_json, write_json
@@ -18,6 +19,7 @@ from posttrain.core.finding import Finding
 from posttrain.core.group import Group
 from posttrain.core.run import Run, fingerprint, versions
 from posttrain.engine import ranks
+from posttrain.engine.kept import Kept
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import NonFiniteGradient
 from posttrain.jobs import assembly
@@ -29,6 +31,7 @@ from posttrain.jobs.train import Train, now
 from posttrain.models import adapters, freeze, heads
 from posttrain.models.load import Loaded, load, save
 from posttrain.models.render import Renderer
+from posttrain.models.teacher import load_teacher
 from posttrain.train import checkpoint, hooks
 from posttrain.train.loop import train
 from posttrain.train.preflight import PreflightError, Subject, preflight
@@ -77,6 +80,8 @@ class Training:
     def inputs(self) -> list[dict[str, str]]:
         """Every file that the result depends on, by content."""
         found = [("model", self.job.model, assembly.resolve(self.job.model))]
+        if self.job.teacher is not None:
+            found.append(("teacher", self.job.teacher, assembly.resolve(self.job.teacher)))
         if isinstance(self.job.data, tuple):
             found += [("data", d.path, d.path) for d in self.job.data]
         if isinstance(self.job.validation, str):
@@ -86,7 +91,7 @@ class Training:
     @cached_property
     def recipe_hash(self) -> str:
         """What decides the result: the recipe without where it is written and how it is watched."""
-        body = {k: v for k, v in self.job.recipe().items() if k not in ("out", "log_to", "project", "keep")}
+        body = {k: v for k, v in self.job.recipe().items() if k not in ("out", "log_to", "project", "keep", "cache")}
         if not isinstance(self.job.data, tuple):
             body["data"] = hash_json([g.to_json() for g in self.job.data.groups])
         return hash_json(body)
@@ -151,9 +156,11 @@ class Training:
         job, needs = self.job, self.job.method.needs()
         torch.manual_seed(job.seed)
         made = heads.for_needs(self.loaded, needs)
+        teacher = {"teacher": self._teacher(job.teacher)} if job.teacher is not None else {}
         engine = LocalEngine(
             self.loaded.model,
             made,
+            teacher,
             needs=needs,
             token_budget=job.token_budget,
             path=None if job.layout == "auto" else job.layout,
@@ -164,6 +171,15 @@ class Training:
         probe = self.parts[0].groups[: min(8, job.batch)]
         self.threads = choose_threads(engine, job.method, probe, job.threads, self.out.path)
         return engine
+
+    def _teacher(self, path: str) -> nn.Module:
+        return load_teacher(assembly.resolve(path), self.loaded, self.job.pick_device())
+
+    def _keep_scores(self) -> None:
+        """Log-probs of frozen roles go to disk where they can be read again: by other runs, or in a later pass."""
+        again = self.steps * self.job.batch > sum(len(p.groups) for p in self.parts)
+        if self.job.method.needs().roles and (self.job.cache is not None or again):
+            self.engine.kept = Kept(self.job.cache or self.out.path)
 
     def _preflight(self, say: Callable[[str], None]) -> None:
         if self.job.preflight == "off":
@@ -187,6 +203,7 @@ class Training:
 
     def _loop(self) -> None:
         start = self._resume_point()
+        self._keep_scores()
         self.samples = Samples.before(self, fresh=start == 0)
         watching = self._hooks(start)
         self.stopped: str | None = None
@@ -296,6 +313,8 @@ class Training:
         from posttrain.report import write_report
 
         self.samples.after(self)
+        if self.engine.kept is not None:
+            self.context.say(self.engine.kept.told())
         crash_point("before-model")
         if self.job.save_dtype != "same":
             stored = torch.float32 if self.job.save_dtype == "fp32" else torch.bfloat16
@@ -329,6 +348,7 @@ class Training:
             "parameters": {"trainable": trainable, "all": sum(p.numel() for p in self.loaded.model.parameters())},
             "layout": self.engine.path,
             "threads": self.threads,
+            "kept_scores": self.engine.kept.counts() if self.engine.kept is not None else None,
             "alerts": self.alerts.raised,
             "accepted": list(self.job.accept),
             "findings": [vars_of(f) for f in self.findings],
