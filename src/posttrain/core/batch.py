@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posttrain.core.group import Group
+from posttrain.core.group import Group, Response
 
 DataUnit = Literal["token", "row", "group", "pair"]
 
@@ -64,6 +64,12 @@ class Batch:
     def group_of(self) -> np.ndarray:
         """[R] group of each response, on the host."""
         return self.group.cpu().numpy()
+
+    @property
+    def own(self) -> np.ndarray:
+        """[N] each trained token's own place in [T], on the host (`source` is the place before it)."""
+        row, source = self.row.cpu().numpy(), self.source.cpu().numpy()
+        return np.where(source < self.start[row], self.start[row], source + 1)
 
     def size(self, unit: DataUnit) -> int:
         return {"token": self.N, "row": self.R, "group": self.G, "pair": self.Q}[unit]
@@ -180,8 +186,8 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
 
     Every group needs `prompt_tokens` (at least one) and every response `tokens` and `trained` of equal length with at least one
     trained token. Data given to methods: token `weight` [N] (how much a trained token counts), `old` and `sampled` log-probs [N]
-    where every response was sampled; row `weight`, `score` (nan = cannot be scored), `label` (1, 0, nan), `rank` (tier, best = 0,
-    -1 = unranked) [R]; pair `p`, `pair_weight`, `margin` [Q].
+    where every response was sampled, `tag` where a method asks for ids; row `weight`, `score` (nan = cannot be scored), its parts as `part.NAME`, `stopped` (0 = it ran
+    out of room), `label` (1, 0, nan), `rank` (tier, best = 0, -1 = unranked) [R]; pair `p`, `pair_weight`, `margin` [Q].
     Raises ValueError naming the group that is not rendered or has nothing to train.
     """
     ids: list[np.ndarray] = []
@@ -254,6 +260,8 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
     table = torch.tensor(pair_data, dtype=torch.float32).reshape(-1, 3)
     made = made.plus("pair", p=table[:, 0], pair_weight=table[:, 1], margin=table[:, 2])
     responses = [r for g in groups for r in g.responses]
+    if any(r.tags is not None for r in responses):
+        made = made.plus("token", tag=torch.from_numpy(_concat([_tags(r) for r in responses])))
     for name, attribute in (("old", "logps"), ("sampled", "sampled_logps")):
         if responses and all(getattr(r, attribute) is not None for r in responses):
             made = made.plus(
@@ -262,13 +270,19 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
     return replace(made, counts=count_units(made))
 
 
+def _tags(response: Response) -> np.ndarray:
+    trained = np.asarray(response.trained) > 0
+    tags = np.full(len(trained), -1) if response.tags is None else response.tags
+    return np.asarray(tags, dtype=np.int64)[trained]
+
+
 def _trained(response: Any, attribute: str) -> np.ndarray:
     values = np.asarray(getattr(response, attribute), dtype=np.float32)
     return values[np.asarray(response.trained) > 0]
 
 
 def _row_data(groups: Sequence[Group]) -> dict[str, Tensor]:
-    weight, score, label, rank = [], [], [], []
+    weight, score, label, rank, stopped = [], [], [], [], []
     for item in groups:
         tier_of = {i: t for t, tier in enumerate(item.ranking or ()) for i in tier}
         for i, response in enumerate(item.responses):
@@ -277,9 +291,23 @@ def _row_data(groups: Sequence[Group]) -> dict[str, Tensor]:
             score.append(response.score.value if known and response.score else float("nan"))
             label.append(float("nan") if response.label is None else float(response.label))
             rank.append(tier_of.get(i, -1))
-    return {
+            stopped.append(float(response.stop not in ("length", "cancelled")))
+    return _parts(groups) | {
+        "stopped": torch.tensor(stopped, dtype=torch.float32),
         "row_weight": torch.tensor(weight, dtype=torch.float32),
         "score": torch.tensor(score, dtype=torch.float32),
         "label": torch.tensor(label, dtype=torch.float32),
         "rank": torch.tensor(rank, dtype=torch.int64),
+    }
+
+
+def _parts(groups: Sequence[Group]) -> dict[str, Tensor]:
+    """Every named part of any response's score [R], nan where a response has none."""
+    scores = [r.score for g in groups for r in g.responses]
+    names = sorted({name for s in scores if s is not None for name in s.parts})
+    return {
+        f"part.{name}": torch.tensor(
+            [float("nan") if s is None else s.parts.get(name, float("nan")) for s in scores], dtype=torch.float32
+        )
+        for name in names
     }

@@ -48,6 +48,17 @@ class Preference(NamedTuple):
     both_bad: bool = False
 
 
+class Mark(NamedTuple):
+    """What is said of a text: `label` holds of its characters start .. end (end None = to its end).
+
+    A class is a mark on the whole text, a named entity a mark on a piece, an extracted answer a mark on the piece that answers.
+    """
+
+    label: str
+    start: int = 0
+    end: int | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Response:
     """One answer.
@@ -58,6 +69,9 @@ class Response:
     stop: why sampling ended (``stop``, ``length``, ``cancelled``). version: weights that sampled it.
     score: a reward's verdict. label: good or bad (KTO). weight: how much it counts. by: who wrote it.
     kind: ``main``, or an untrained extra such as ``kl`` (KTO) or ``baseline`` (ReMax) that no count includes.
+    marks: what is said of the text or of pieces of it (None = nothing is known, () = nothing is there to mark).
+    offsets [tokens, 2]: characters of the text behind each token, where marks were rendered. tags [tokens]: an id that a method asks
+    for at each token (-1 = nothing is asked), read into batch data `tag`.
     """
 
     turns: Chat = ()
@@ -72,6 +86,9 @@ class Response:
     weight: float = 1.0
     by: str | None = None
     kind: str = "main"
+    marks: tuple[Mark, ...] | None = None
+    offsets: np.ndarray | None = None
+    tags: np.ndarray | None = None
 
     @property
     def text(self) -> str:
@@ -88,6 +105,8 @@ class Response:
             out["score"] = self.score.to_json()
         if self.weight != 1.0:
             out["weight"] = self.weight
+        if self.marks is not None:
+            out["marks"] = [list(m) for m in self.marks]
         return out
 
 
@@ -181,6 +200,7 @@ class Group:
                     label=r.get("label"),
                     by=r.get("by"),
                     weight=float(r.get("weight", 1.0)),
+                    marks=None if r.get("marks") is None else tuple(Mark(*m) for m in r["marks"]),
                     score=None
                     if score is None
                     else Score(score["value"], score.get("parts", {}), score.get("why", "")),

@@ -54,8 +54,22 @@ class Method(Kind):
     symmetric: ClassVar[bool] = False
     """Does the order of responses inside a group change nothing?"""
 
+    online: ClassVar[bool] = False
+    """Does it learn from scored answers of the policy itself, so that a run has to sample?"""
+
+    task: ClassVar[str] = ""
+    """The task head of `transformers` that the result is saved with, or "" for language models."""
+
+    def settled(self, groups: Sequence[Group], tokenizer: Any) -> Method:
+        """The method with what only data or tokenizer can tell filled in, such as the names of classes."""
+        return self
+
     def needs(self) -> Needs:
         raise AssertionError(f"{type(self).__name__} declares no needs")
+
+    def updates(self) -> tuple[int, int]:
+        """How often a step's groups are passed over, and into how many minibatches each pass is cut: 1 and 1 but for PPO and its kin."""
+        return 1, 1
 
     def accepts(self, group: Group) -> str | None:
         """Why this group cannot be learned from, or None. The job counts refusals by reason and never drops silently."""
@@ -73,6 +87,18 @@ class Method(Kind):
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
         """Add what needs no gradient: reference log-probs, values, advantages. `engine.total` works here."""
         return batch
+
+    def enough(self, metrics: Mapping[str, float]) -> bool:
+        """Should the passes over this step's groups end here? metrics: of the update just made."""
+        return False
+
+    def figures(self, batch: Batch, engine: Engine) -> Mapping[str, tuple[float, float]]:
+        """What the prepared step says by itself, as (sum, count) of this rank: rewards, lengths, KL. Told once, not once per pass."""
+        return {}
+
+    def idle(self, batch: Batch) -> Sequence[int]:
+        """Rows that cannot change the gradient. They are left out of the forward and stay in the counts: an exact skip."""
+        return ()
 
     def loss(self, out: Output, batch: Batch) -> Loss:
         """One sum over units for each name in `sums`. Pure: no state, no collective, no batch statistics."""

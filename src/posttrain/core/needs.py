@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+Critic = Literal["head", "adapter", "separate"]
 UNITS = ("token", "row", "group")
 
 EVERY = 2**31 - 1
@@ -25,9 +26,13 @@ class Needs:
 
     logp: log p(target) [N]. entropy: nats [N]. mean_logp: mean over the vocabulary of log p [N]. log_sum_sq: log sum p^2 [N].
     value: number of value heads read at the state before each token [N, k]. score: number of score heads read on the last
-    trained token of each response [R, k].
+    trained token of each response [R, k]. critic: which trunk the value heads stand on: the policy's own (head), the policy's with an
+    adapter of its own (adapter), or a copy (separate).
     topk: width of the likeliest tokens [N, k], best first (`EVERY`: all of them, in order of id).
     at_ids: name of batch data [N, k] with ids to score.
+    own: read at each trained token itself instead of the place before it: tags of tokens, models that look both ways.
+    labels: number of label heads read at each trained token itself [N, k]. pooled: mean hidden state of each row's prompt and trained
+    tokens [R, d].
     hidden: hidden states at scored positions [N, d]. heads: names of further heads. roles: frozen roles that must exist.
     moving: those of them whose weights the method moves (`Engine.move`), so that checkpoints hold them.
     temperature: logits are divided by it.
@@ -38,9 +43,13 @@ class Needs:
     mean_logp: bool = False
     log_sum_sq: bool = False
     value: int = 0
+    critic: Critic = "head"
     score: int = 0
     topk: int = 0
     at_ids: str | None = None
+    own: bool = False
+    labels: int = 0
+    pooled: bool = False
     hidden: bool = False
     heads: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
@@ -69,6 +78,8 @@ class Output:
     topk_ids: Tensor | None = None
     at_logp: Tensor | None = None
     hidden: Tensor | None = None
+    labels: Tensor | None = None
+    pooled: Tensor | None = None
     heads: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod

@@ -21,6 +21,8 @@ class Spec(BaseModel):
     """A frozen node of a recipe. Field descriptions say what turning the field does; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    past: ClassVar[Mapping[str, str]] = {}
+    """Names that other libraries use for what this node has, each with what to write here."""
 
     def changed(self, **fields: Any) -> Self:
         """The same node with some fields changed, validated again."""
@@ -133,6 +135,8 @@ def _line(cls: type[BaseModel], item: ErrorDetails, path: str) -> str:
     if item["type"] == "extra_forbidden":
         holder = cls if len(item["loc"]) == 1 else _spec_at(cls, item["loc"])
         known: list[str] = sorted(holder.model_fields) if holder is not None else []
+        if holder is not None and issubclass(holder, Spec) and str(item["loc"][-1]) in holder.past:
+            return f"{path}: here it is {holder.past[str(item['loc'][-1])]}"
         return f"{path}: unknown field{nearest(str(item['loc'][-1]), known)}"
     if item["type"] == "missing":
         return f"{path}: this field is required"

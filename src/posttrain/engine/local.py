@@ -21,8 +21,10 @@ from posttrain.core.needs import Needs, Output
 from posttrain.engine import ranks
 from posttrain.engine.kept import Kept, keepable, weights_hash
 from posttrain.engine.optimizer import Optimizer, global_norm
+from posttrain.models import critic
+from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.models.token_scores import Head, token_scores
-from posttrain.models.trunk import dense_hidden, dense_reason, hidden, shared_hidden
+from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
 Path = Literal["shared", "dense"]
 FP32_TOLERANCE = 1e-5
@@ -52,6 +54,7 @@ class LocalEngine:
         self.head_limit = head_limit
         self.device = next(model.parameters()).device
         self.notes: list[str] = []
+        self.encoder = is_encoder(model)
         reason = dense_reason(model)
         if reason is not None:
             self.notes.append(f"prompts are not shared: {reason}; the dense path gives the same numbers")
@@ -65,6 +68,9 @@ class LocalEngine:
         self._paths: dict[str, Path] = {}
         if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
             self.roles["reference"] = frozen_copy(model)
+        self.critic: critic.Separate | critic.Adapter | None = None
+        if needs is not None and needs.value and needs.critic != "head":
+            self.critic = (critic.Separate if needs.critic == "separate" else critic.Adapter)(model)
         for role in needs.moving if needs is not None else ():
             if role not in self.roles:
                 raise ValueError(f"a moving {role} needs weights of its own: train without lora, or without `moving`")
@@ -73,8 +79,9 @@ class LocalEngine:
     # What is trained
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable tensors by name, the model's first, then the heads' (``heads.score.weight``)."""
+        """Trainable tensors by name: the model's, those of a critic's own trunk, then the heads' (``heads.score.weight``)."""
         own = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        own |= {} if self.critic is None else self.critic.named_parameters()
         return own | {f"heads.{n}": p for n, p in self.heads.named_parameters() if p.requires_grad}
 
     def optimize(self, settings: Optimizer, lr: float, steps: int) -> None:
@@ -156,11 +163,17 @@ class LocalEngine:
         path = own_path or self.path
         if path != piece.layout:
             piece = _with_layout(piece, path)
-        rows_needed = needs.head_rows or needs.value > 0 or needs.hidden
+        if self.encoder:
+            return encoder_outputs(model, piece, needs)
+        if needs.own or needs.labels or needs.pooled:
+            return token_outputs(model, self.heads, piece, needs, path, self.head_limit)
+        rows_needed = needs.head_rows or (needs.value > 0 and self.critic is None) or needs.hidden
         places = [piece.source] if rows_needed else []
         if needs.score:
             places.append(piece.last)
-        if path == "shared":
+        if not places:
+            parts: Sequence[Tensor] = ()
+        elif path == "shared":
             states = shared_hidden(model, piece, torch.cat(places))
             parts = states.split([len(p) for p in places])
         else:
@@ -173,13 +186,19 @@ class LocalEngine:
             out = token_scores(Head.of(model), at_rows, piece.target, needs, at_ids, self.head_limit)
         extra: dict[str, Any] = {}
         if needs.value:
-            extra["value"] = self.heads["value"](at_rows)
+            extra["value"] = self.heads["value"](at_rows if self.critic is None else self._critic_states(piece, path))
         if needs.score:
             extra["score"] = self.heads["score"](parts[-1])
         if needs.hidden:
             extra["hidden"] = at_rows
         fields = {name: getattr(out, name) for name in Output.__slots__ if name != "heads"}
         return Output(**{**fields, **extra}) if extra else out
+
+    def _critic_states(self, piece: Batch, path: Path) -> Tensor:
+        """Hidden states of the critic's own trunk at scored positions [N, d]."""
+        assert self.critic is not None
+        with self.critic.speaking() as model:
+            return hidden(model, _with_layout(piece, path), piece.source)
 
     def _verified(self, batch: Batch, model: nn.Module) -> Path:
         """Score the batch both ways once; a difference means that this model cannot share prompts."""
@@ -238,7 +257,10 @@ class LocalEngine:
         """Sum gradients over ranks, check, clip, update. Raises NonFiniteGradient before any weight moves."""
         assert self.optimizer is not None, "optimize() comes before step()"
         named = self.named_parameters()
-        if ranks.world()[1] > 1:  # a rank without work still takes part in the sum
+        idle = all(
+            p.grad is None for p in named.values()
+        )  # nothing to learn from is a gradient of zero, not a step less
+        if idle or ranks.world()[1] > 1:  # a rank without work still takes part in the sum
             for parameter in named.values():
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         gradients = {n: p.grad for n, p in named.items() if p.grad is not None}
@@ -318,7 +340,7 @@ def nothing(needs: Needs) -> Output:
     fields: dict[str, Any] = {
         n: torch.zeros(0) for n in ("logp", "entropy", "mean_logp", "log_sum_sq") if getattr(needs, n)
     }
-    fields |= {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score") if getattr(needs, n)}
+    fields |= {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score", "labels") if getattr(needs, n)}
     if needs.topk:
         fields |= {"topk_logp": torch.zeros(0, 1), "topk_ids": torch.zeros(0, 1, dtype=torch.long)}
     return Output(**fields)

@@ -51,11 +51,13 @@ def world() -> tuple[int, int]:
 
 
 def total(counts: Mapping[str, float]) -> dict[str, float]:
-    """Counts summed over ranks, in float64."""
+    """Counts summed over ranks, in float64. A name that a rank lacks (it had nothing to do) counts 0 there."""
     if not dist.is_initialized():
         return dict(counts)
-    names = sorted(counts)
-    values = torch.tensor([counts[n] for n in names], dtype=torch.float64)
+    told: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(told, sorted(counts))
+    names = sorted({name for one in told for name in one})
+    values = torch.tensor([counts.get(n, 0.0) for n in names], dtype=torch.float64)
     dist.all_reduce(values)
     return dict(zip(names, values.tolist()))
 

@@ -6,15 +6,19 @@ from posttrain.methods.bco import BCO
 from posttrain.methods.cpo import CPO
 from posttrain.methods.distill import Distill
 from posttrain.methods.dpo import DPO
+from posttrain.methods.grpo import GRPO
 from posttrain.methods.kto import KTO
 from posttrain.methods.listwise import Listwise
 from posttrain.methods.lm import LM
 from posttrain.methods.orpo import ORPO
+from posttrain.methods.ppo import PPO
+from posttrain.methods.reinforce_pp import ReinforcePP
 from posttrain.methods.reward import RewardModel
 from posttrain.methods.reward_ensemble import RewardEnsemble
 from posttrain.methods.reward_labels import RewardLabels
 from posttrain.methods.reward_pairs import RewardPairs
 from posttrain.methods.reward_scores import RewardScores
+from posttrain.methods.rloo import RLOO
 from posttrain.methods.sft import SFT
 from posttrain.methods.simpo import SimPO
 
@@ -23,13 +27,17 @@ __all__ = [
     "BCO",
     "CPO",
     "DPO",
+    "GRPO",
     "KTO",
     "LM",
     "ORPO",
+    "PPO",
+    "RLOO",
     "SFT",
     "APOZeroUnpaired",
     "Distill",
     "Listwise",
+    "ReinforcePP",
     "RewardEnsemble",
     "RewardLabels",
     "RewardModel",

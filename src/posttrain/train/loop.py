@@ -7,14 +7,15 @@ else (logging, checkpoints, evaluation, alerts) hooks onto the steps that it yie
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from posttrain.core.batch import Batch
 from posttrain.core.files import crash_point
+from posttrain.core.group import Group
 from posttrain.core.method import Method
 from posttrain.core.needs import Loss
 from posttrain.core.protocols import Engine, Source
@@ -41,40 +42,50 @@ class Tally:
 
     def add(self, loss: Loss, scalar: torch.Tensor) -> None:
         self.sums["loss"] = self.sums.get("loss", 0.0) + float(scalar.detach())
-        for name, (value, count) in loss.metrics.items():
+        self.note(loss.metrics)
+
+    def note(self, figures: Mapping[str, tuple[torch.Tensor | float, torch.Tensor | float]]) -> None:
+        """Add figures given as (sum, count)."""
+        for name, (value, count) in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
             self.counts[name] = self.counts.get(name, 0.0) + float(count)
+
+    def join(self, other: Tally) -> None:
+        """Add another tally's sums."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, value in other.counts.items():
+            self.counts[name] = self.counts.get(name, 0.0) + value
 
     def means(self, engine: Engine, parts: int) -> dict[str, float]:
         total = engine.total(
             {f"sum.{n}": v for n, v in self.sums.items()} | {f"of.{n}": v for n, v in self.counts.items()}
         )
-        out = {"loss": total["sum.loss"] / max(parts, 1)}
+        out = {"loss": total.get("sum.loss", 0.0) / max(parts, 1)}
         for name in self.counts:
             if total[f"of.{name}"]:
                 out[name] = total[f"sum.{name}"] / total[f"of.{name}"]
         return out
 
 
-def minibatches(batch: Batch, method: Method, epochs: int, parts: int, seed: int) -> Iterator[Batch]:
-    """The batch once (offline), or in `parts` minibatches of whole groups, reshuffled each epoch (PPO)."""
-    if parts == 1:
-        for _ in range(epochs):
-            yield batch
-        return
-    if method.atom == "step":
+def minibatches(batch: Batch, method: Method, seed: int) -> Iterator[Batch]:
+    """The batch as often as the method passes over it, whole or in minibatches of whole groups, reshuffled each pass (PPO)."""
+    passes, parts = method.updates()
+    if parts > 1 and method.atom == "step":
         raise ValueError(f"minibatches: {method.name} needs the whole step in one piece")
-    for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(batch.G)
+    for number in range(passes):
+        if parts == 1:
+            yield batch
+            continue
+        order = np.random.default_rng([seed, number]).permutation(batch.G)
         for indices in np.array_split(order, parts):
-            if len(indices):
-                yield batch.groups(indices.tolist())
+            yield batch.groups(indices.tolist())
 
 
 def accumulate(engine: Engine, method: Method, part: Batch, tally: Tally | None = None) -> None:
-    """The gradient of one minibatch, whatever it is cut into."""
+    """The gradient of one minibatch, whatever it is cut into. Rows that cannot change it are not computed, and still count."""
     totals = engine.total(part.counts)
-    for piece in engine.plan(part, method.atom):
+    for piece in engine.plan(part.without(method.idle(part)), method.atom):
         loss = method.loss(engine.forward(piece, method.needs()), piece)
         scalar = loss.over(totals, method.sums)
         crash_point("backward")
@@ -83,35 +94,45 @@ def accumulate(engine: Engine, method: Method, part: Batch, tally: Tally | None 
             tally.add(loss, scalar)
 
 
-def train(
-    engine: Engine,
-    method: Method,
-    source: Source,
-    steps: int,
-    start: int = 0,
-    epochs: int = 1,
-    parts: int = 1,
-    seed: int = 0,
-) -> Iterator[Step]:
-    """Yield one `Step` per optimiser step from `start` to `steps`. `epochs` and `parts` repeat and cut each step's groups."""
-    for number, groups in zip(range(start + 1, steps + 1), source.stream(engine)):
+def learn(engine: Engine, method: Method, groups: Sequence[Group], number: int, seed: int = 0) -> Step:
+    """One step of learning from these groups: prepare, pass over them, update, let the method move on.
+
+    number: of the step, from 1. seed: shuffles minibatches. The engine's optimiser must exist. Raises NonFiniteGradient before any weight
+    moves.
+    """
+    began = time.perf_counter()
+    batch = method.batch(groups, engine)
+    tally, updates = Tally(), 0
+    tally.note(method.figures(batch, engine))
+    info: Mapping[str, float] = {}
+    for part in minibatches(batch, method, seed + number):
+        mine = Tally()
+        accumulate(engine, method, part, mine)
+        try:
+            info = engine.step()
+        except NonFiniteGradient as error:
+            error.groups = list(groups)  # what was in hand, for whoever has to look into it
+            raise
+        updates += 1
+        tally.join(mine)
+        if method.enough(mine.means(engine, 1)):
+            break
+    metrics = {**tally.means(engine, updates), **info}
+    method.after(number, metrics, engine)
+    return Step(number, metrics, engine.total(batch.counts), batch.T, time.perf_counter() - began)
+
+
+def train(engine: Engine, method: Method, source: Source, steps: int, start: int = 0, seed: int = 0) -> Iterator[Step]:
+    """Yield one `Step` per step of the source, from `start` to `steps`; its seconds include the source's (sampling, scoring)."""
+    stream = source.stream(engine)
+    for number in range(start + 1, steps + 1):
         began = time.perf_counter()
-        batch = method.batch(groups, engine)
-        tally, updates = Tally(), 0
-        info: Mapping[str, float] = {}
-        for part in minibatches(batch, method, epochs, parts, seed + number):
-            accumulate(engine, method, part, tally)
-            try:
-                info = engine.step()
-            except NonFiniteGradient as error:
-                error.groups = groups  # what was in hand, for whoever has to look into it
-                raise
-            updates += 1
-        metrics = {**tally.means(engine, updates), **info}
-        method.after(number, metrics, engine)
+        groups = next(stream, None)
+        if groups is None:
+            return
+        step = learn(engine, method, groups, number, seed)
         source.publish(engine, number)
-        counts = engine.total(batch.counts)
-        yield Step(number, metrics, counts, batch.T, time.perf_counter() - began)
+        yield replace(step, seconds=time.perf_counter() - began)
 
 
 @torch.no_grad()

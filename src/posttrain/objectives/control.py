@@ -1,0 +1,162 @@
+"""What holds a quantity at a target over a run: the KL coefficient, and the price of a constraint.
+
+Both are pure rules from a remembered number to the next one; a method keeps the number and saves it with every checkpoint. Adaptive KL is
+Ziegler et al. 2019 (arXiv:1909.08593); the multiplier in log space is Dai et al. 2023 (Safe RLHF, arXiv:2310.12773), its PID form Stooke
+et al. 2020 (arXiv:2007.03964).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from posttrain.core.recipe import Kind, Spec, one_of
+
+LARGEST_ERROR = 0.2
+"""Relative error beyond which the controller moves no faster."""
+HORIZON_STEPS = 4
+"""Default horizon in steps: a tenfold wrong coefficient is mended in about 50 of them."""
+
+
+class KLControl(Kind):
+    """What becomes of the KL coefficient from step to step."""
+
+    family: ClassVar[str] = "kl_control"
+
+    def next(self, beta: float, kl: float, sequences: float) -> float:
+        """The next coefficient. kl: mean over the step's answers of their summed k1, in nats. sequences: answers of the step."""
+        return beta
+
+
+class Fixed(KLControl):
+    """The coefficient stays."""
+
+    name: ClassVar[str] = "fixed"
+
+
+class Adaptive(KLControl):
+    """The coefficient moves until the KL per answer is at the target."""
+
+    name: ClassVar[str] = "adaptive"
+    target: PositiveFloat = 6.0
+    """KL per answer in nats that is aimed at: longer answers spend more, so it depends on their length."""
+    horizon: PositiveInt | None = None
+    """Answers over which a relative error of 0.2 changes the coefficient by a fifth; none is four steps' worth (the paper: 10,000)."""
+
+    def next(self, beta: float, kl: float, sequences: float) -> float:
+        error = min(max(kl / self.target - 1, -LARGEST_ERROR), LARGEST_ERROR)
+        return beta * (1 + error * sequences / (self.horizon or HORIZON_STEPS * sequences))
+
+
+class Price(Kind):
+    """How the multiplier of a constraint follows its costs. `remembered` is what a checkpoint keeps."""
+
+    family: ClassVar[str] = "price"
+
+    def start(self) -> dict[str, float]:
+        """What is remembered before the first step."""
+        raise AssertionError(f"{type(self).__name__} has no start")
+
+    def value(self, remembered: Mapping[str, float]) -> float:
+        """The multiplier, 0 or more."""
+        raise AssertionError(f"{type(self).__name__} has no value")
+
+    def next(self, remembered: Mapping[str, float], excess: float) -> dict[str, float]:
+        """What is remembered after a step whose mean cost lies `excess` above the limit."""
+        raise AssertionError(f"{type(self).__name__} has no rule")
+
+
+class Ascent(Price):
+    """Gradient ascent on the logarithm of the multiplier."""
+
+    name: ClassVar[str] = "ascent"
+    first: PositiveFloat = 1.0
+    """Multiplier of the first step."""
+    rate: PositiveFloat = 0.1
+    """How fast its logarithm moves with the excess."""
+    most: PositiveFloat | None = None
+    """Largest multiplier; none has no bound."""
+
+    def start(self) -> dict[str, float]:
+        return {"log": math.log(self.first)}
+
+    def value(self, remembered: Mapping[str, float]) -> float:
+        return math.exp(remembered["log"])
+
+    def next(self, remembered: Mapping[str, float], excess: float) -> dict[str, float]:
+        moved = remembered["log"] + self.rate * self.value(remembered) * excess
+        return {"log": moved if self.most is None else min(moved, math.log(self.most))}
+
+
+class PID(Price):
+    """Proportional, integral and derivative of the excess: reacts faster and swings less."""
+
+    name: ClassVar[str] = "pid"
+    proportional: NonNegativeFloat = 0.05
+    """Weight of the excess itself."""
+    integral: NonNegativeFloat = 0.01
+    """Weight of the excess summed over the run (never below 0)."""
+    derivative: NonNegativeFloat = 0.1
+    """Weight of a rise of the excess since the last step."""
+
+    def start(self) -> dict[str, float]:
+        return {"value": 0.0, "sum": 0.0, "last": 0.0}
+
+    def value(self, remembered: Mapping[str, float]) -> float:
+        return remembered["value"]
+
+    def next(self, remembered: Mapping[str, float], excess: float) -> dict[str, float]:
+        total = max(remembered["sum"] + excess, 0.0)
+        rise = max(excess - remembered["last"], 0.0)
+        made = self.proportional * excess + self.integral * total + self.derivative * rise
+        return {"value": max(made, 0.0), "sum": total, "last": excess}
+
+
+class Constraint(Spec):
+    """Maximise the reward subject to a mean cost of at most `limit`. The cost is a named part of the reward's score."""
+
+    cost: str = "cost"
+    """Name of the score's part that is the cost; it is read apart from the reward's value."""
+    limit: float = 0.0
+    """Largest mean cost of an answer."""
+    price: one_of(Price) = Ascent()  # type: ignore[valid-type]
+    """How the multiplier follows the costs."""
+    window: PositiveInt = 128
+    """Answers over which the mean cost is taken."""
+    delay: NonNegativeInt = 0
+    """Steps before the multiplier begins to count and to move."""
+
+
+class Ledger:
+    """The multiplier of a constraint over a run, and the recent costs it hangs on."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        self.constraint = constraint
+        self.remembered = constraint.price.start()
+        self.recent: list[tuple[float, float]] = []
+        self.steps = 0
+
+    @property
+    def multiplier(self) -> float:
+        return self.constraint.price.value(self.remembered) if self.steps >= self.constraint.delay else 0.0
+
+    def note(self, cost: float, answers: float) -> None:
+        """Take note of a step's mean cost over that many answers, and move the multiplier."""
+        self.steps += 1
+        self.recent.append((cost, answers))
+        while len(self.recent) > 1 and sum(n for _, n in self.recent[1:]) >= self.constraint.window:
+            self.recent.pop(0)
+        if self.steps > self.constraint.delay:
+            mean = sum(c * n for c, n in self.recent) / sum(n for _, n in self.recent)
+            self.remembered = self.constraint.price.next(self.remembered, mean - self.constraint.limit)
+
+    def state(self) -> dict[str, Any]:
+        return {"remembered": self.remembered, "recent": [list(r) for r in self.recent], "steps": self.steps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.remembered = {k: float(v) for k, v in state["remembered"].items()}
+        self.recent = [(float(c), float(n)) for c, n in state["recent"]]
+        self.steps = int(state["steps"])
