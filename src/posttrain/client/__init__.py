@@ -1,0 +1,9 @@
+"""Any model answers: an OpenAI-compatible endpoint (`Endpoint`), or any Model with its answers kept (`Recorded`)."""
+
+from posttrain.client.endpoint import Endpoint
+from posttrain.client.money import Budget, BudgetExceeded, Estimate, Price
+from posttrain.client.recorded import Recorded
+from posttrain.client.store import Store
+from posttrain.client.wire import CallFailed
+
+__all__ = ["Budget", "BudgetExceeded", "CallFailed", "Endpoint", "Estimate", "Price", "Recorded", "Store"]
