@@ -1,0 +1,1 @@
+"""Decoding-time control: bans that hold for every tokenisation, biases, guidance, experts, steering vectors, best-of-n."""
