@@ -96,7 +96,11 @@ def shown(fields: dict[str, Any], out: Path) -> Any:
 Probe = Callable[[dict[str, Any], Path], Any]
 PROBES: dict[type[Job], Probe] = {Sample: sampled, Evaluate: evaluated, Show: shown}
 ELSEWHERE: dict[type[Job], dict[str, str]] = {
-    Sample: {"device": "cpu and auto agree where there is no GPU", "out": "tests/jobs: where the file is"},
+    Sample: {
+        "device": "cpu and auto agree where there is no GPU",
+        "out": "tests/jobs: where the file is",
+        "thinking": "tests/jobs/test_distillation_jobs: traces kept, stripped or left",
+    },
     Evaluate: {"device": "cpu and auto agree where there is no GPU", "out": "tests/jobs: where the files are"},
     Show: {},
 }
@@ -128,7 +132,7 @@ def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict
         )
     )
     return {
-        Sample: (drawn, {**sampling, "best": {"reward": reward, "best": 1}}),
+        Sample: (drawn, {**sampling, "best": {"reward": reward, "best": 1}, "complete": {"complete": True}}),
         Evaluate: (drawn, {**sampling, "logp": {"logp": False}}),
         Show: (
             {"model": base(root), "data": str(rows), "rows": 2},

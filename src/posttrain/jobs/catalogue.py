@@ -8,6 +8,7 @@ from posttrain import methods
 from posttrain.core.recipe import RecipeError, build_spec, dump, dump_kind, nearest
 from posttrain.jobs.demo import Demo
 from posttrain.jobs.evaluate import Evaluate
+from posttrain.jobs.gap import Gap
 from posttrain.jobs.job import Job
 from posttrain.jobs.new_model import New
 from posttrain.jobs.report import Report
@@ -19,6 +20,7 @@ from posttrain.jobs.train import Train
 __all__ = [
     "Demo",
     "Evaluate",
+    "Gap",
     "New",
     "Report",
     "RoomAnnotate",

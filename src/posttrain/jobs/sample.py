@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of
+from posttrain.jobs.traces import Thinking, taught
 from posttrain.models.load import Loaded, load
 from posttrain.models.render import Renderer
 from posttrain.rollout.sampler import Sampler
@@ -56,6 +58,10 @@ class Sample(Job):
     """Reward run whose scores go with the answers."""
     best: PositiveInt | None = None
     """Keep this many answers per prompt, those that `reward` likes best."""
+    thinking: Thinking = "text"
+    """Reasoning traces (<think>) in answers: text leaves them there, keep sets them apart for the template, strip removes them."""
+    complete: bool = False
+    """Leave out answers that ran into max_tokens, counted: a student should not learn to stop in the middle."""
     template: str | None = None
     """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -82,14 +88,18 @@ class Sample(Job):
         if stage.finished:
             context.say(f"{self.out}: finished with the same recipe and inputs; reused")
             return stage.out
-        made = list(self.groups(context))
+        gone: Counter[str] = Counter()
+        made = list(self.groups(context, gone))
+        for reason, count in gone.items():
+            context.say(f"left out: {count} {reason}")
         write_text(self.out, "".join(line_of(g) for g in made))
-        stage.finish([stage.out], rows=len(made), answers=sum(len(g.responses) for g in made))
+        stage.finish([stage.out], rows=len(made), answers=sum(len(g.responses) for g in made), left_out=dict(gone))
         context.say(f"{len(made)} prompts, {sum(len(g.responses) for g in made)} answers: {self.out}")
         return stage.out
 
-    def groups(self, context: Context) -> Iterator[Group]:
-        """Prompts with their answers (scored, the best first, where there is a reward), as they are made."""
+    def groups(self, context: Context, gone: Counter[str] | None = None) -> Iterator[Group]:
+        """Prompts with their answers (scored, the best first, where there is a reward), as they are made. gone: counts of what is not."""
+        gone = Counter() if gone is None else gone
         device = device_of(self.device)
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
         _, _, sampler = answering(self.model, self.template, device)
@@ -100,7 +110,7 @@ class Sample(Job):
                 Request(g.prompt, drawn, self.n, self.seed, g.id, facts=g.facts, tools=g.tools)
                 for g in asked[at : at + CHUNK]
             ]
-            made = sampler.generate(requests)
+            made = taught(sampler.generate(requests), self.thinking, self.complete, gone)
             yield from made if reward is None else keep_best(made, reward, self.best)
 
 

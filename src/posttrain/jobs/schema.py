@@ -44,7 +44,7 @@ VERBS: dict[str, tuple[str, type[Spec]]] = {
     "methods": ("recipe", Methods),
 }
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "what to train": ("model", "data", "out"),
+    "what to train": ("model", "teacher", "data", "out"),
     "how it learns": ("method",),
     "how long": ("steps", "epochs", "batch", "validation", "evaluate_every", "patience"),
     "steps of the optimiser (--lr is --optimizer.lr, and so on)": ("optimizer",),
@@ -65,6 +65,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "accept",
         "checkpoint_every",
         "keep",
+        "cache",
         "samples",
         "sample_tokens",
         "log_to",
