@@ -59,6 +59,8 @@ def engine_for(
         heads["score"] = nn.Linear(WIDTH, needs.score, bias=False)
     if needs.value:
         heads["value"] = nn.Linear(WIDTH, needs.value)
+    if needs.labels:
+        heads["labels"] = nn.Linear(WIDTH, needs.labels, bias=False)  # a softmax over places knows no bias
     engine = LocalEngine(model, heads, roles, needs, token_budget=budget, path=path)
     engine.optimize(Optimizer(warmup=0.0, schedule="constant"), 1e-2, 100)
     return engine
@@ -91,7 +93,9 @@ def outputs(needs: Needs, batch: Batch, seed: int) -> Output:
     for name, sign in (("logp", -1), ("mean_logp", -1), ("log_sum_sq", -1), ("entropy", 1)):
         if getattr(needs, name):
             made[name] = sign * (0.05 + torch.rand(batch.N, dtype=torch.float64))
-    for name, size in (("score", batch.R), ("value", batch.N)):
+    if needs.pooled:
+        made["pooled"] = torch.randn(batch.R, 8, dtype=torch.float64)
+    for name, size in (("score", batch.R), ("value", batch.N), ("labels", batch.N)):
         if getattr(needs, name):
             made[name] = torch.randn(size, getattr(needs, name), dtype=torch.float64)
     if needs.topk:

@@ -126,9 +126,9 @@ def test_mask(method: Method) -> None:
         for r in item.responses:
             assert r.tokens is not None and r.trained is not None
             tail = np.asarray([5, 7, 9])
-            answers.append(
-                replace(r, tokens=np.concatenate([r.tokens, tail]), trained=np.concatenate([r.trained, [0, 0, 0]]))
-            )
+            offsets = r.offsets if r.offsets is None else np.concatenate([r.offsets, np.zeros((3, 2), dtype=int)])
+            longer = {"tokens": np.concatenate([r.tokens, tail]), "trained": np.concatenate([r.trained, [0, 0, 0]])}
+            answers.append(replace(r, **longer, offsets=offsets))
         changed.append(replace(item, responses=tuple(answers)))
     a = gradients(engine, method, prepared(engine, method, groups))
     b = gradients(engine, method, prepared(engine, method, changed))
@@ -162,7 +162,9 @@ def test_anchor(name: str, anchor: str) -> None:
     first = next(iter(known.outputs))
     size = len(known.outputs[first])
     batch = next(
-        b for b in (batch, *(batch.groups([g]) for g in range(batch.G))) if size == (b.R if first == "score" else b.N)
+        b
+        for b in (batch, *(batch.groups([g]) for g in range(batch.G)))
+        if size == (b.R if first in ("score", "pooled") else b.N)
     )
     data = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.data.items()}
     unit = {k: batch.unit.get(k) or next(u for u in UNITS if batch.size(u) == len(v)) for k, v in data.items()}

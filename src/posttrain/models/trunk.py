@@ -28,9 +28,24 @@ def backbone(model: nn.Module) -> Any:
     return getattr(inner, inner.base_model_prefix)
 
 
+def is_encoder(model: nn.Module) -> bool:
+    """Does the model look both ways (BERT and its kin)? Such a model fills masks and has task classes of its own."""
+    return reads_both_ways(causal_lm(model).config)
+
+
+def reads_both_ways(config: Any) -> bool:
+    """`is_encoder` from the config alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as fills_masks
+
+    other = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
+    return config.model_type in fills_masks and not other
+
+
 def dense_reason(model: nn.Module) -> str | None:
     """Why this architecture cannot share prompts, or None. What the name of the config says; the first batch verifies the rest."""
     config = causal_lm(model).config
+    if is_encoder(model):
+        return "an encoder reads prompt and answer together"
     if getattr(config, "attn_logit_softcapping", None):
         return "attention logits are soft-capped"
     layers = set(getattr(config, "layer_types", None) or ())
