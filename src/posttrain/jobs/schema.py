@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, type[Spec]]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "what to train": ("model", "teacher", "data", "out"),
     "how it learns": ("method",),
+    "where answers come from (--n is --rollout.n, and so on)": ("reward", "rollout"),
     "how long": ("steps", "epochs", "batch", "validation", "evaluate_every", "patience"),
     "steps of the optimiser (--lr is --optimizer.lr, and so on)": ("optimizer",),
     "which weights": ("lora", "train"),
@@ -74,7 +75,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }
 FIRST = ("sft", "reward", "dpo")
 """Verbs that the overview lists first."""
-SHORT = ("optimizer",)
+SHORT = ("optimizer", "rollout")
 """Nodes whose fields are also options without the prefix."""
 ROOT = Path(__file__).resolve().parents[3]
 

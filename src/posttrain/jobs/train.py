@@ -18,6 +18,7 @@ from posttrain.core.recipe import dump, dump_kind, one_of
 from posttrain.core.run import Run
 from posttrain.engine.optimizer import Optimizer
 from posttrain.jobs.job import Context, Job, Selection, Source
+from posttrain.jobs.online import All, RewardNode, Rollout
 from posttrain.models.adapters import Lora
 
 
@@ -36,6 +37,10 @@ class Train(Job):
     """Rows to learn from: a path, several with weights, or groups in Python."""
     out: str
     """Directory of the run."""
+    reward: RewardNode = None
+    """What scores the policy's own answers: a rule (`math`), a reward run, `module:function`, or a node."""
+    rollout: Rollout | None = None
+    """How the policy answers the prompts of a step; none learns from the rows as they are, where the method can."""
     steps: PositiveInt | None = None
     """Optimiser steps; give this or `epochs`."""
     epochs: PositiveFloat | None = None
@@ -110,9 +115,30 @@ class Train(Job):
                 if self.teacher is None
                 else f"teacher: {self.method.name} has no use for one; leave it out, or take method distill"
             )
+        self._consistent_online()
         if self.overlong == "split" and self.method.name != "lm":
             raise ValueError("overlong: split is for documents (method lm); use drop or truncate")
         return self
+
+    def _consistent_online(self) -> None:
+        rollout = self.sampled
+        if rollout is None:
+            if self.reward is not None:
+                raise ValueError("reward scores answers that the policy gives: set `rollout`, or leave it out")
+            return
+        rollout.sampling(self.method)
+        wanted = self.method.online or not isinstance(rollout.select, All)
+        if wanted and self.reward is None:
+            raise ValueError(f"reward: {self.method.name} needs one here: a rule, a reward run, or module:function")
+        if self.validation:
+            raise ValueError("validation: there are no rows to hold out where the policy answers; leave it out")
+        if self.method.updates()[1] > self.batch:
+            raise ValueError(f"minibatches: {self.method.updates()[1]} of them need a batch of as many prompts")
+
+    @property
+    def sampled(self) -> Rollout | None:
+        """How the policy's answers are drawn, None where the run learns from rows as they are."""
+        return self.rollout or (Rollout() if self.method.online else None)
 
     def run(self, context: Context | None = None) -> Run:
         """Train, and return the run. A finished run with unchanged inputs is reused; an interrupted one goes on."""

@@ -17,12 +17,13 @@ from posttrain.core.batch import Batch
 from posttrain.core.files import crash_point, hash_json, write_json
 from posttrain.core.finding import Finding
 from posttrain.core.group import Group
+from posttrain.core.protocols import Source
 from posttrain.core.run import Run, fingerprint, versions
 from posttrain.engine import ranks
 from posttrain.engine.kept import Kept
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import NonFiniteGradient
-from posttrain.jobs import assembly
+from posttrain.jobs import assembly, online
 from posttrain.jobs.assembly import Part
 from posttrain.jobs.before_after import Samples
 from posttrain.jobs.job import Context
@@ -35,6 +36,9 @@ from posttrain.models.teacher import load_teacher
 from posttrain.train import checkpoint, hooks
 from posttrain.train.loop import train
 from posttrain.train.preflight import PreflightError, Subject, preflight
+
+PROBED = 4
+"""Prompts that an online run answers before its first step, to check sampler, reward and losses with."""
 
 
 class Training:
@@ -72,7 +76,8 @@ class Training:
         self.parts, self.held_out = self._data()
         self.steps = self._steps()
         self.engine = self._engine()
-        self.source = assembly.source_of(self.parts, self.job.batch, self.job.seed)
+        self.source, self.probe = self._source()
+        self.threads = choose_threads(self.engine, self.job.method, self.probe, self.job.threads, self.out.path)
 
     # Reuse and inputs
 
@@ -82,6 +87,7 @@ class Training:
         found = [("model", self.job.model, assembly.resolve(self.job.model))]
         if self.job.teacher is not None:
             found.append(("teacher", self.job.teacher, assembly.resolve(self.job.teacher)))
+        found += [("reward", path, assembly.resolve(path)) for path in online.models_in(self.job.reward)]
         if isinstance(self.job.data, tuple):
             found += [("data", d.path, d.path) for d in self.job.data]
         if isinstance(self.job.validation, str):
@@ -130,6 +136,8 @@ class Training:
         self.renderer = Renderer.of(self.loaded, job.mask, None if cut else limit, overlong)
         parts = assembly.gather(job.data, self.context)
         held: list[Group] = []
+        if job.sampled is not None:
+            return self._prompts(parts), held
         for part in parts:
             assembly.accept(part, job.method)
             assembly.render(part, self.renderer, cut, self.context.say)
@@ -142,6 +150,20 @@ class Training:
             share = int(job.validation) if job.validation >= 1 else job.validation
             held = assembly.hold_out(parts, share, job.seed)
         return parts, held
+
+    def _prompts(self, parts: list[Part]) -> list[Part]:
+        """Prompts that leave room for an answer; the answers they came with are not read."""
+        rollout, limit = self.job.sampled, self.job.max_tokens or context_length(self.loaded)
+        assert rollout is not None
+        room = None if limit is None else limit - rollout.max_new_tokens
+        if room is not None and room < 1:
+            raise ValueError(f"rollout.max_new_tokens: {rollout.max_new_tokens} leave no room for a prompt in {limit}")
+        overlong = "drop" if self.job.overlong == "drop" else "stop"
+        prompts = Renderer.of(self.loaded, self.job.mask, room, overlong)
+        for part in parts:
+            part.groups = [g.with_responses(()) for g in part.groups]
+            assembly.render(part, prompts, None, self.context.say)
+        return parts
 
     def _steps(self) -> int:
         job, rows = self.job, sum(len(p.groups) for p in self.parts)
@@ -166,11 +188,22 @@ class Training:
             path=None if job.layout == "auto" else job.layout,
         )
         default = job.method.learning_rate[0 if job.lora is None else 1]
-        engine.optimize(job.optimizer, job.optimizer.lr or default, self.steps)
+        passes, minibatches = job.method.updates()
+        engine.optimize(job.optimizer, job.optimizer.lr or default, self.steps * passes * minibatches)
         self.loaded.model.eval()  # dropout is off in every role; eval() keeps library code from turning it on
-        probe = self.parts[0].groups[: min(8, job.batch)]
-        self.threads = choose_threads(engine, job.method, probe, job.threads, self.out.path)
         return engine
+
+    def _source(self) -> tuple[Source, list[Group]]:
+        """Where the run's groups come from, and a few of them to measure and check with."""
+        job, rollout = self.job, self.job.sampled
+        rows = assembly.source_of(self.parts, job.batch, job.seed)
+        if rollout is None:
+            return rows, self.parts[0].groups[: min(8, job.batch)]
+        drawn = online.source_of(rows, rollout, job.reward, job.method, self.loaded, self.renderer, job.seed)
+        fitting = online.Fitting(
+            rollout.select.over(drawn), job.method, self.out.path / "rollouts.jsonl", rollout.keep_every
+        )
+        return fitting, online.probe(drawn, rollout.select, self.parts[0].groups[: min(PROBED, job.batch)])
 
     def _teacher(self, path: str) -> nn.Module:
         return load_teacher(assembly.resolve(path), self.loaded, self.job.pick_device())
@@ -178,7 +211,7 @@ class Training:
     def _keep_scores(self) -> None:
         """Log-probs of frozen roles go to disk where they can be read again: by other runs, or in a later pass."""
         again = self.steps * self.job.batch > sum(len(p.groups) for p in self.parts)
-        if self.job.method.needs().roles and (self.job.cache is not None or again):
+        if self.job.sampled is None and self.job.method.needs().roles and (self.job.cache is not None or again):
             self.engine.kept = Kept(self.job.cache or self.out.path)
 
     def _preflight(self, say: Callable[[str], None]) -> None:
@@ -191,13 +224,17 @@ class Training:
             loaded=self.loaded,
             renderer=self.renderer,
             engine=self.engine,
-            parts=[(p.account(), p.groups) for p in self.parts],
+            parts=[(p.account(), p.groups) for p in self.parts] if self.job.sampled is None else self._probed(),
             held_out=self.held_out,
             inputs=self.inputs,
             source=lambda seed: assembly.source_of(self.parts, self.job.batch, seed),
             full=self.job.preflight == "full",
+            sampled=self.job.sampled is not None,
         )
         self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=say)
+
+    def _probed(self) -> list[tuple[dict[str, Any], list[Group]]]:
+        return [(self.parts[0].account(), self.probe)]
 
     # The loop
 
@@ -207,8 +244,10 @@ class Training:
         self.samples = Samples.before(self, fresh=start == 0)
         watching = self._hooks(start)
         self.stopped: str | None = None
+        self.done = start
         try:
             for step in train(self.engine, self.job.method, self.source, self.steps, start=start, seed=self.job.seed):
+                self.done = step.number
                 reasons = [hook(step) for hook in watching]
                 self.stopped = next((r for r in reasons if r is not None), None)
                 if self.stopped is not None:
@@ -224,23 +263,23 @@ class Training:
             self.context.say(f"weights of step {self.validation.best_step} are kept: the best validation loss")
 
     def _hooks(self, start: int) -> list[hooks.Hook]:
-        job, extra = self.job, self._validation_figures
-        out: list[hooks.Hook] = []
+        job, extra, meter = self.job, self._validation_figures, hooks.Meter(self.engine)
+        out: list[hooks.Hook] = [meter]
         if self.held_out:
             every = job.evaluate_every or max(1, self.steps // 10)
             self.validation = hooks.Validation(
                 self.engine, job.method, self._batches(self.held_out), every, self.steps, job.patience
             )
             out.append(self.validation)
-        out += [self.alerts, hooks.MetricsLog(self.out, extra)]
+        out += [self.alerts, hooks.MetricsLog(self.out, meter, extra)]
         if "tensorboard" in job.log_to:
             out.append(hooks.TensorBoard(self.out.path / "tensorboard", extra))
         for service in job.log_to:
             if service != "tensorboard":
                 out.append(hooks.Tracker(service, job.project, self.out.path.name, job.recipe(), extra))
         if self.context.bars:
-            shown = ("loss", "accuracy", "nll")
-            out.append(hooks.ProgressBar(self.context.console, job.method.name, self.steps, start, shown))
+            shown = ("reward", "kl_sequence", "length") if job.sampled is not None else ("loss", "accuracy", "nll")
+            out.append(hooks.ProgressBar(self.context.console, job.method.name, self.steps, start, shown, meter))
         out.append(hooks.Checkpoints(self._checkpoint, job.checkpoint_every, self.steps))
         if self._resumed is not None:
             for hook, state in zip(out, self._resumed["hooks"]):
@@ -301,7 +340,7 @@ class Training:
         """Keep the state and the batch of a step that could not be taken."""
         if ranks.world()[0] != 0:
             return
-        place, step = self.out.path / "nonfinite", self.engine.done + 1
+        place, step = self.out.path / "nonfinite", self.done + 1
         checkpoint.write(place, step, self._state(), keep=1)
         write_json(place / "tensors.json", {"step": step, "error": str(error), "names": error.names})
         write_json(place / "batch.json", [g.to_json() for g in error.groups])
@@ -321,6 +360,8 @@ class Training:
         else:
             stored = None
         trained_heads = dict(self.engine.heads.state_dict())
+        if self.engine.critic is not None:  # its head stands on a trunk that is not saved
+            trained_heads = {n: v for n, v in trained_heads.items() if not n.startswith("value.")}
         save(self.loaded, self.out.model, heads=trained_heads or None, dtype=stored)
         crash_point("model-written")
         self.out.finish(self._manifest())
@@ -336,7 +377,7 @@ class Training:
             "method": self.job.method.name,
             "created": now(),
             "seconds": round(time.time() - self.began, 2),
-            "steps": self.engine.done,
+            "steps": self.done,
             "stopped": self.stopped,
             "seeds": {"seed": self.job.seed},
             "versions": versions(),

@@ -52,7 +52,7 @@ class GRPO(Method):
         "scale_rewards": "scale: group, batch or none",
         "mask_truncated_completions": "ending: mask",
         "importance_sampling_level": "ratio: token or sequence",
-        "max_completion_length": "max_tokens, in the job's rollout: {max_tokens: 256}",
+        "max_completion_length": "max_new_tokens, in the job's rollout: {max_new_tokens: 256}",
         "use_bias_correction_kl": "always so: the KL term is multiplied by the ratio",
     }
 

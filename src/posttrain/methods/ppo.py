@@ -71,7 +71,7 @@ class PPO(Method):
         "reward_model": "reward, in the job",
         "ref_model": "nothing: the reference is the model that the run starts from",
         "value_model": "critic: separate",
-        "response_length": "max_tokens, in the job's rollout: {max_tokens: 256}",
+        "response_length": "max_new_tokens, in the job's rollout: {max_new_tokens: 256}",
     }
 
     beta: NonNegativeFloat = 0.05

@@ -61,7 +61,7 @@ class ByBudget(ByToken):
 
     name: ClassVar[str] = "dr_grpo"
     budget: PositiveInt
-    """Longest answer in tokens: the sampling's max_tokens."""
+    """Longest answer in tokens: the rollout's max_new_tokens."""
 
     def share(self, batch: Batch) -> Tensor:
         return torch.full((batch.R,), float(self.budget), device=batch.ids.device)

@@ -73,7 +73,7 @@ class Soft(Ending):
 
     name: ClassVar[str] = "soft"
     budget: PositiveInt
-    """Longest answer in tokens: the sampling's max_tokens."""
+    """Longest answer in tokens: the rollout's max_new_tokens."""
     buffer: PositiveInt
     """The last tokens of the budget, in which the punishment grows."""
 

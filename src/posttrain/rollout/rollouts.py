@@ -35,14 +35,14 @@ class Rollouts:
     """Sampled and scored groups, one step at a time.
 
     prompts: source whose groups give prompt, tools and facts (their responses are left out). sampler: any Model; one with `sync` gets
-    the engine's weights after each step. n: answers per prompt.
+    the engine's weights after each step. reward: None where nothing has to be scored (distillation). n: answers per prompt.
     """
 
     def __init__(
         self,
         prompts: Source,
         sampler: Model,
-        reward: Reward,
+        reward: Reward | None,
         n: int,
         sampling: Sampling | None = None,
         seed: int = 0,
@@ -73,7 +73,7 @@ class Rollouts:
         answered = [
             g.with_responses(m.responses, prompt_tokens=m.prompt_tokens) for g, m in zip(groups, made, strict=True)
         ]
-        return scored(answered, self.reward)
+        return answered if self.reward is None else scored(answered, self.reward)
 
     def _seed(self, step: int, place: int) -> int:
         digest = hashlib.blake2b(f"{self.seed}:{step}:{place}".encode(), digest_size=6).digest()

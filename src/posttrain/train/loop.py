@@ -24,13 +24,14 @@ from posttrain.engine.optimizer import NonFiniteGradient
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimiser step did: its number from 1, metrics, the units it trained on and how long it took."""
+    """What one optimiser step did: its number from 1, metrics, the units it trained on, how long it took and how much arithmetic it was."""
 
     number: int
     metrics: Mapping[str, float]
     counts: Mapping[str, float]
     stream_tokens: int
     seconds: float
+    flops: float = 0.0
 
 
 @dataclass
@@ -126,13 +127,13 @@ def train(engine: Engine, method: Method, source: Source, steps: int, start: int
     """Yield one `Step` per step of the source, from `start` to `steps`; its seconds include the source's (sampling, scoring)."""
     stream = source.stream(engine)
     for number in range(start + 1, steps + 1):
-        began = time.perf_counter()
+        began, flops = time.perf_counter(), engine.flops
         groups = next(stream, None)
         if groups is None:
             return
         step = learn(engine, method, groups, number, seed)
         source.publish(engine, number)
-        yield replace(step, seconds=time.perf_counter() - began)
+        yield replace(step, seconds=time.perf_counter() - began, flops=engine.flops - flops)
 
 
 @torch.no_grad()

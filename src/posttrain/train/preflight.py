@@ -1,8 +1,8 @@
 """The preflight: what would go wrong, found before step 1.
 
-Runs the checks of tokens and masks (T, M), data (D), losses and gradients (L) and state (S) on a sample, in seconds. An error stops, a
-warning needs its id in the recipe's `accept`, info is printed. The result goes to check.json with the hashes that it depends on; the
-same hashes later reuse it. Ids are those of docs/preflight.md.
+Runs the checks of tokens and masks (T, M), data (D), losses and gradients (L), state (S) and, where the policy answers, of sampling
+(R), on a sample, in seconds. An error stops, a warning needs its id in the recipe's `accept`, info is printed. The result goes to
+check.json with the hashes that it depends on; the same hashes later reuse it. Ids are those of docs/preflight.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from posttrain.engine.local import LocalEngine
 from posttrain.models import checks
 from posttrain.models.load import Loaded
 from posttrain.models.render import Renderer
-from posttrain.train import data_checks, loss_checks, state_checks
+from posttrain.train import data_checks, loss_checks, rollout_checks, state_checks
 
 FIRST, LONGEST, RANDOM = 100, 25, 25
 
@@ -59,6 +59,8 @@ class Subject:
     inputs: Sequence[Mapping[str, str]]
     source: Callable[[int], Source] | None = None
     full: bool = False
+    sampled: bool = False
+    """Are the groups answers that the policy gave, and not rows?"""
 
     @property
     def groups(self) -> list[Group]:
@@ -113,19 +115,26 @@ def inspect(subject: Subject) -> list[Finding]:
     """All findings, most severe first. The first occurrence of each (id, message) is kept."""
     picked = sample(subject.groups, subject.full)
     found: list[Finding] = []
-    if _is_chat(picked):
+    if subject.sampled:
+        found += rollout_checks.findings(subject.engine, subject.method, picked, subject.job)
+        picked = rollout_checks.told_apart(subject.method, picked)
+        if not picked or any(f.severity == "error" for f in found):
+            return sorted(found, key=lambda f: f.id)
+    elif _is_chat(picked):
         rows = subject.loaded.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         bare = [
             g.with_responses(g.responses) for g in picked
         ]  # the checks look at single answers: no pair may name another
         found += checks.sample_findings(subject.renderer, bare, rows, subject.method.needs().score > 0)
         found += checks.directory_findings(subject.loaded, subject.renderer, bare)
-    kept = sample(subject.held_out, subject.full)
-    found += data_checks.findings(subject.parts, subject.held_out, subject.renderer, subject.job, [*picked, *kept])
+    if not subject.sampled:
+        kept = sample(subject.held_out, subject.full)
+        found += data_checks.findings(subject.parts, subject.held_out, subject.renderer, subject.job, [*picked, *kept])
     found += state_checks.source_findings(subject.source, int(subject.job.get("seed", 0)))
     found += loss_checks.findings(subject.engine, subject.method, picked)
     if not any(f.severity == "error" and f.id in ("L2", "L3", "L6") for f in found):
-        found += state_checks.findings(subject.engine, subject.method, subject.groups, subject.held_out, subject.job)
+        groups = picked if subject.sampled else subject.groups
+        found += state_checks.findings(subject.engine, subject.method, groups, subject.held_out, subject.job)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted({(f.id, f.message): f for f in found}.values(), key=lambda f: (order[f.severity], f.id))
 
