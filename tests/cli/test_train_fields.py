@@ -217,7 +217,7 @@ class Bench:
 
 def outcome(training: Training) -> dict[str, Any]:
     out, engine = training.out, training.engine
-    timed = ("seconds", "tokens_per_second")
+    timed = ("seconds", "tokens_per_second", "share_of_peak", "memory_mib")
     lines = [json.loads(line) for line in out.metrics.read_text(encoding="utf-8").splitlines()]
     tensors = {n: t for f in sorted(out.model.glob("*.safetensors")) for n, t in load_file(f).items()}
     return {

@@ -24,7 +24,7 @@ from tests.models.tiny import tiny_directory
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-WATCH = ("seconds", "tokens_per_second")
+WATCH = ("seconds", "tokens_per_second", "share_of_peak", "memory_mib")
 """What a metrics line says of the machine and not of the run."""
 KILLED = -9
 

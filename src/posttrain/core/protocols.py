@@ -117,7 +117,9 @@ class Source(Protocol):
 
 
 class Engine(Protocol):
-    """Computes on one device or many. Rows of an Output are aligned with the batch given."""
+    """Computes on one device or many. Rows of an Output are aligned with the batch given. flops: useful operations so far."""
+
+    flops: float
 
     def layout(self, groups: Sequence[Group]) -> Batch: ...
 

@@ -65,7 +65,8 @@ LAST = (
     "time",
     "seconds",
     "tokens_per_second",
-    "memory",
+    "share_of_peak",
+    "memory_mib",
 )
 
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from posttrain.core.batch import Batch
 from posttrain.core.method import Method
 from posttrain.core.run import Run
+from posttrain.engine import work
 from posttrain.engine.local import LocalEngine
 from posttrain.train.loop import Step, evaluate
 
@@ -50,14 +51,37 @@ class Quiet:
         return None
 
 
+class Meter(Quiet):
+    """What the machine does: trained tokens a second, share of the peak of matrix products, most memory held. First of the hooks."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self.device = engine.device
+        self.peak = work.peak(engine.device, next(engine.model.parameters()).dtype)
+        self.latest: dict[str, float] = {}
+
+    def __call__(self, step: Step) -> str | None:
+        seconds = max(step.seconds, 1e-9)
+        self.latest = {
+            "tokens_per_second": round(step.counts["token"] / seconds, 1),
+            "share_of_peak": round(step.flops / seconds / self.peak, 4),
+            "memory_mib": round(work.memory(self.device) / 2**20, 1),
+        }
+        return None
+
+    def told(self) -> str:
+        """The figures of the last step, short: for the progress line."""
+        at = self.latest
+        share, memory = f"{at['share_of_peak']:.0%} of peak", f"{at['memory_mib'] / 1024:.1f} GiB"
+        return f"{at['tokens_per_second']:,.0f} tok/s {share} {memory}"
+
+
 class MetricsLog(Quiet):
     """One line per step in metrics.jsonl; validation adds its figures to the step's line."""
 
-    def __init__(self, run: Run, extra: Callable[[], Mapping[str, float]] = dict) -> None:
-        self.run, self.extra = run, extra
+    def __init__(self, run: Run, meter: Meter, extra: Callable[[], Mapping[str, float]] = dict) -> None:
+        self.run, self.meter, self.extra = run, meter, extra
 
     def __call__(self, step: Step) -> str | None:
-        rate = step.counts["token"] / max(step.seconds, 1e-9)
         self.run.log(
             {
                 "step": step.number,
@@ -66,17 +90,19 @@ class MetricsLog(Quiet):
                 "trained_tokens": step.counts["token"],
                 "stream_tokens": step.stream_tokens,
                 "seconds": round(step.seconds, 4),
-                "tokens_per_second": round(rate, 1),
+                **self.meter.latest,
             }
         )
         return None
 
 
 class ProgressBar(Quiet):
-    """Progress with time left and the figures that matter, in one line."""
+    """Progress with time left, what the machine does and the figures that matter, in one line."""
 
-    def __init__(self, console: Console, title: str, steps: int, start: int, shown: tuple[str, ...]) -> None:
-        self.shown = shown
+    def __init__(
+        self, console: Console, title: str, steps: int, start: int, shown: tuple[str, ...], meter: Meter
+    ) -> None:
+        self.shown, self.meter = shown, meter
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=18),
@@ -93,7 +119,7 @@ class ProgressBar(Quiet):
 
     def __call__(self, step: Step) -> str | None:
         figures = " ".join(f"{n} {step.metrics[n]:.3f}" for n in self.shown if n in step.metrics)
-        self.bar.update(self.task, completed=step.number, figures=figures)
+        self.bar.update(self.task, completed=step.number, figures=f"{self.meter.told()} {figures}")
         return None
 
     def close(self) -> None:
