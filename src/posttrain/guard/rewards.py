@@ -92,7 +92,7 @@ def best_of_n(
             made[i] = group if old is None else replace(old, responses=old.responses + group.responses)
             scores[i] += [-math.inf if s.value is None else s.value for s in judged]
     out = []
-    for group, found in zip(made, scores, strict=True):
-        assert group is not None, "the first round draws for every request"
-        out.append(Chosen(group, tuple(found), max(range(len(found)), key=lambda k: (found[k], -k))))
+    for done, found in zip(made, scores, strict=True):
+        assert done is not None, "the first round draws for every request"
+        out.append(Chosen(done, tuple(found), max(range(len(found)), key=lambda k: (found[k], -k))))
     return out

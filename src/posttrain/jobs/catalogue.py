@@ -15,6 +15,7 @@ from posttrain.jobs.report import Report
 from posttrain.jobs.room import RoomAnnotate, RoomCorpus, RoomPrompts
 from posttrain.jobs.room_report import RoomReport
 from posttrain.jobs.sample import Sample
+from posttrain.jobs.serving import Serve
 from posttrain.jobs.train import Train
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "RoomPrompts",
     "RoomReport",
     "Sample",
+    "Serve",
     "Train",
     "build_job",
     "dump_job",
