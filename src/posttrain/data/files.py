@@ -20,7 +20,8 @@ from typing import IO, Any, NamedTuple
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 FORMATS: dict[str, str] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
-    ".parquet": "parquet", ".pq": "parquet", ".txt": "txt", ".text": "txt", ".md": "txt",
+    ".parquet": "parquet", ".pq": "parquet",
+    ".conll": "conll", ".bio": "conll", ".iob": "conll", ".txt": "txt", ".text": "txt", ".md": "txt",
 }  # fmt: skip
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 BOM = b"\xef\xbb\xbf"
@@ -302,10 +303,17 @@ def txt(path: Path, shown: str) -> Iterator[Found | Bad]:
             kept = []
 
 
+def _conll(path: Path, shown: str) -> Iterator[Found | Bad]:
+    from posttrain.data.conll import conll
+
+    return conll(path, shown)
+
+
 READERS: dict[str, Callable[[Path, str], Iterator[Found | Bad]]] = {
     "jsonl": jsonl,
     "json": json_file,
     "csv": csv_file,
     "tsv": lambda path, shown: csv_file(path, shown, "\t"),
     "txt": txt,
+    "conll": _conll,
 }

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from posttrain.models.trunk import is_encoder
+
 if TYPE_CHECKING:
     from posttrain.core.needs import Needs
     from posttrain.models.load import Loaded
@@ -58,6 +60,8 @@ def for_needs(loaded: Loaded, needs: Needs) -> dict[str, nn.Module]:
     """
     if needs.heads:
         raise ValueError(f"no head is known by the name {needs.heads[0]!r}; known: score, value")
+    if is_encoder(loaded.model):  # its task class brings the family's own head
+        return {}
     saved = read_heads(loaded.path)
     own = getattr(loaded.model, "score", None)
     if isinstance(own, nn.Linear):
@@ -65,7 +69,12 @@ def for_needs(loaded: Loaded, needs: Needs) -> dict[str, nn.Module]:
     device = next(loaded.model.parameters()).device
     width = width_of(loaded.model)
     heads: dict[str, nn.Module] = {}
-    for name, outputs, fresh in (("score", needs.score, score_head), ("value", needs.value, value_head)):
+    kinds = (
+        ("score", needs.score, score_head),
+        ("value", needs.value, value_head),
+        ("labels", needs.labels, value_head),
+    )
+    for name, outputs, fresh in kinds:
         if not outputs:
             continue
         head = fresh(width, outputs)

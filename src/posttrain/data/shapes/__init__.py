@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from posttrain.data.shapes import conversations, pairs, single
+from posttrain.data.shapes import conversations, pairs, single, tasks
 from posttrain.data.shapes.shape import Row, Shape
 from posttrain.data.turns import missing
 
 _CONVERSATION_PAIRS, _CONVERSATIONS = conversations.SHAPES[:4], conversations.SHAPES[4:]
 _GROUPS, _PAIRS, _LISTS = pairs.SHAPES[0], pairs.SHAPES[1:3], pairs.SHAPES[3:]
-SHAPES: tuple[Shape, ...] = (_GROUPS, *_CONVERSATION_PAIRS, *_PAIRS, *_LISTS, *_CONVERSATIONS, *single.SHAPES)
+SHAPES: tuple[Shape, ...] = (
+    _GROUPS, *_CONVERSATION_PAIRS, *_PAIRS, *_LISTS, *_CONVERSATIONS, *tasks.SHAPES, *single.SHAPES,
+)  # fmt: skip
 NAMES: tuple[str, ...] = tuple(s.name for s in SHAPES)
 
 
