@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class Kept:
         self.misses += len(missing)
         self.hits += batch.R - len(missing)
         known = [value for value in found if value is not None]
-        return Output(**{name: torch.cat([v[name] for v in known]).to(batch.ids.device) for name in known[0]})
+        joined: dict[str, Any] = {n: torch.cat([v[n] for v in known]).to(batch.ids.device) for n in known[0]}
+        return Output(**joined)
 
     def _read(self, key: bytes) -> dict[str, Tensor] | None:
         row = self.file.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()

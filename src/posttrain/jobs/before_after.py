@@ -27,9 +27,9 @@ class Samples:
     @classmethod
     def before(cls, run: Training, fresh: bool) -> Samples:
         """Sample the untrained policy, or read back what a first start sampled."""
-        if run.job.samples == 0 or run.job.method.name in ("lm", "reward"):
+        groups = asked(run)
+        if not groups:
             return cls([], [])
-        groups = _spread(run.held_out or [g for p in run.parts for g in p.groups], run.job.samples)
         if not fresh and run.out.samples.is_file():
             rows = read_lines(run.out.samples)
             counts = {"before": rows[0]["tokens_before"]} if rows else {}
@@ -59,6 +59,13 @@ class Samples:
         if rows:
             rows[0]["tokens_before"] = self.token_counts.get("before", {})
         write_text(run.out.samples, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+def asked(run: Training) -> list[Group]:
+    """The prompts whose answers the report shows: held-out ones where there are; none for methods that teach no answers."""
+    if run.job.samples == 0 or run.job.method.name in ("lm", "reward"):
+        return []
+    return _spread(run.held_out or [g for p in run.parts for g in p.groups], run.job.samples)
 
 
 def answers(run: Training, groups: list[Group]) -> tuple[list[str], dict[str, int]]:

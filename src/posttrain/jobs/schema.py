@@ -20,6 +20,7 @@ from posttrain.core.recipe import SCHEMA_VERSION, Kind, Spec
 from posttrain.jobs import catalogue
 from posttrain.jobs.chat import Chat
 from posttrain.jobs.check import Check
+from posttrain.jobs.estimate import Estimate
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.fields import Field, fields_of, short
 from posttrain.jobs.job import Data, Job
@@ -39,6 +40,7 @@ VERBS: dict[str, tuple[str, type[Spec]]] = {
     "eval": ("use", Evaluate),
     "run": ("recipe", RunRecipe),
     "check": ("recipe", Check),
+    "estimate": ("recipe", Estimate),
     "show": ("recipe", Show),
     "report": ("recipe", Report),
     "methods": ("recipe", Methods),
