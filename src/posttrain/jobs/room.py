@@ -119,6 +119,8 @@ class RoomAnnotate(Job):
     """JSONL file of rankings to write."""
     sharpness: Annotated[float, Field(ge=0)] = 8.0
     """Bradley-Terry's beta: how surely the better answer wins; 0 chooses blindly."""
+    ties: Annotated[float, Field(ge=0)] = 0.05
+    """Answers whose worth differs by less are called equal; 0 forces a choice, which is a coin toss where both are equally wrong."""
     length: float = 0.0
     """Bias towards answers that are 100 characters longer, in units of gold; the other biases likewise."""
     agreement: float = 0.0
@@ -138,16 +140,20 @@ class RoomAnnotate(Job):
         groups = [g for part in assembly.gather(self.data, context) for g in part.groups]
         who = Annotator(
             sharpness=self.sharpness,
+            ties=self.ties,
             length=self.length,
             agreement=self.agreement,
             hedging=self.hedging,
             position=self.position,
         )
         different = [g for g in (distinct(g) for g in groups) if len(g.responses) > 1]
-        made = annotate(different, [who], self.seed)
+        ranked = annotate(different, [who], self.seed)
+        made = [g for g in ranked if any(p.p != 0.5 for p in g.pairs())]
         write_text(self.out, rows(made))
-        alike = len(groups) - len(made)
-        stage.finish([stage.out], rows=len(made), alike=alike, world=VERSION, simulation=SIMULATION_NOTE)
+        alike, equal = len(groups) - len(different), len(ranked) - len(made)
+        stage.finish([stage.out], rows=len(made), alike=alike, equal=equal, world=VERSION, simulation=SIMULATION_NOTE)
         context.say(f"{len(made)} groups ranked by simulated annotators ({SIMULATION_NOTE}): {self.out}")
-        context.say(f"{alike} groups whose answers all say the same have nothing to rank")
+        context.say(
+            f"left out: {alike} groups whose answers all say the same, {equal} whose answers are all called equal"
+        )
         return stage.out

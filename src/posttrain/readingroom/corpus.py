@@ -28,12 +28,25 @@ SPEAKERS = {
 COLON = {"en": ": ", "fr": " : ", "ru": ": ", "zh": "："}
 QUALITY = 0.65
 MISBEHAVING = 0.4
+MARKED = 0.4
+MARKS = {
+    "en": ("Mark", ("good", "fair", "poor")),
+    "fr": ("Note", ("bien", "passable", "mauvais")),
+    "ru": ("Оценка", ("хорошо", "средне", "плохо")),
+    "zh": ("评分", ("好", "中", "差")),
+}
+KIND_OF_MARK = {"clean": 0, "wordy": 1, "hedged": 1}
 DESK_LANGS = ("en",) * 42 + ("fr",) * 42 + ("ru",) * 8 + ("zh",) * 8
 
 
 def transcript(draw: Draw) -> str:
-    """One to three exchanges of the desk on any task; about half of the answers are flawed."""
+    """One to three exchanges of the desk on any task; about half of the answers are flawed.
+
+    Some desks keep a log in which a colleague marked each answer, as forums and reviews do in the texts that large models read: so the
+    base has met the notion of a better and a worse answer, from the generator's own knowledge of what it spoilt, never from the gold reward.
+    """
     out = []
+    marked = draw.chance(MARKED)
     reader, desk = draw.pick(SPEAKERS[draw.lang])
     colon = COLON[draw.lang]
     names = [t for t in TASKS if draw.lang in TASKS[t].langs]
@@ -41,11 +54,14 @@ def transcript(draw: Draw) -> str:
         item = TASKS[name].make(draw, draw.chance(0.5))
         wrong = [name for name in item.flaws if name in BEHAVES_WRONGLY]
         if wrong and draw.chance(MISBEHAVING):
-            text = item.flaws[draw.pick(wrong)]
+            text, kind = item.flaws[draw.pick(wrong)], "behaviour"
         else:
-            text, _ = demonstration(draw.rng, item, draw.lang, QUALITY)
+            text, kind = demonstration(draw.rng, item, draw.lang, QUALITY)
         source = f"{item.system}\n{item.prompt}" if item.system else item.prompt
         out.append(f"{reader}{colon}{source}\n{desk}{colon}{text}")
+        if marked:
+            name, marks = MARKS[draw.lang]
+            out[-1] += f"\n{name}{colon}{marks[KIND_OF_MARK.get(kind, 2)]}"
     return "\n\n".join(out)
 
 
