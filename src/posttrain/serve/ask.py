@@ -154,7 +154,7 @@ def _whole(body: Mapping[str, Any], name: str, default: int | None, low: int, hi
 
 def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
     value = body.get("stop")
-    found = [value] if isinstance(value, str) else value or []
+    found = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(s, str) for s in found):
         raise Misuse("stop must be null, a string or a list of strings", "stop")
     return tuple(clean(s) for s in found if s)
