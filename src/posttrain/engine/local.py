@@ -19,8 +19,10 @@ from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
 from posttrain.core.needs import Needs, Output
 from posttrain.engine import ranks
+from posttrain.engine.heap import keep_freed_memory
 from posttrain.engine.kept import Kept, keepable, weights_hash
 from posttrain.engine.optimizer import Optimizer, global_norm
+from posttrain.engine.work import Work
 from posttrain.models import critic
 from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.models.token_scores import Head, token_scores
@@ -53,6 +55,8 @@ class LocalEngine:
         self.token_budget = token_budget
         self.head_limit = head_limit
         self.device = next(model.parameters()).device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.notes: list[str] = []
         self.encoder = is_encoder(model)
         reason = dense_reason(model)
@@ -66,6 +70,9 @@ class LocalEngine:
         self.kept: Kept | None = None
         self._hashes: dict[str, str] = {}
         self._paths: dict[str, Path] = {}
+        self._work: dict[int, Work] = {}
+        self.flops = 0.0
+        """Useful operations so far, as `engine.work` counts them."""
         if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
             self.roles["reference"] = frozen_copy(model)
         self.critic: critic.Separate | critic.Adapter | None = None
@@ -167,6 +174,8 @@ class LocalEngine:
             return encoder_outputs(model, piece, needs)
         if needs.own or needs.labels or needs.pooled:
             return token_outputs(model, self.heads, piece, needs, path, self.head_limit)
+        work = self._work.setdefault(id(model), Work(model))
+        self.flops += work.forward(piece, needs.head_rows) * (3 if torch.is_grad_enabled() else 1)
         rows_needed = needs.head_rows or (needs.value > 0 and self.critic is None) or needs.hidden
         places = [piece.source] if rows_needed else []
         if needs.score:

@@ -72,8 +72,8 @@ class _TokenScores(torch.autograd.Function):
             parts.append(_scores(logits, log_norm, target[rows], None if at_ids is None else at_ids[rows], spec))
             if spec.keep:
                 kept = logits.sub_(log_norm[:, None]).exp_()
-        ctx.spec = spec
-        ctx.save_for_backward(hidden, weight, bias, target, at_ids, kept)
+        ctx.spec, ctx.kept = spec, kept
+        ctx.save_for_backward(hidden, weight, bias, target, at_ids)
         outs = tuple(torch.cat(column) for column in zip(*parts))
         ctx.mark_non_differentiable(outs[3])
         return outs
@@ -82,8 +82,9 @@ class _TokenScores(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, g_logp: Tensor, g_entropy: Tensor, g_mean: Tensor, _: Tensor, g_at: Tensor
     ) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, target, at_ids, kept = ctx.saved_tensors
+        hidden, weight, bias, target, at_ids = ctx.saved_tensors
         spec: _Spec = ctx.spec
+        kept, ctx.kept = ctx.kept, None  # the gradient is written over it; a second backward computes the softmax again
         head = Head(weight, bias, spec.scale, spec.cap)
         d_hidden = torch.empty_like(hidden)
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
@@ -99,8 +100,9 @@ class _TokenScores(torch.autograd.Function):
             if spec.cap is not None:
                 assert logits is not None
                 g *= 1 - (logits * spec.temperature / (spec.scale * spec.cap)) ** 2
-            g = g.mul_(spec.scale / spec.temperature).to(weight.dtype)
-            d_hidden[rows] = g @ weight
+            factor = spec.scale / spec.temperature
+            g = (g if factor == 1.0 else g.mul_(factor)).to(weight.dtype)
+            torch.mm(g, weight, out=d_hidden[rows])
             if d_weight is not None:
                 d_weight.addmm_(g.T.to(wide), hidden[rows].to(wide))
             if d_bias is not None:
@@ -133,16 +135,19 @@ def _scores(
 def _logit_gradient(
     p: Tensor, rows: slice, target: Tensor, at_ids: Tensor | None, gradients: tuple[Tensor, ...], spec: _Spec
 ) -> Tensor:
+    """The gradient of the logits, written over their softmax `p`."""
     g_logp, g_entropy, g_mean, g_at = gradients
     through_norm = g_logp[rows]
     if spec.mean:
         through_norm = through_norm + g_mean[rows]
     if at_ids is not None:
         through_norm = through_norm + g_at[rows].sum(-1)
-    g = p * -through_norm[:, None]
     if spec.entropy:
         logp = p.clamp_min(torch.finfo(p.dtype).tiny).log()
-        g -= g_entropy[rows][:, None] * p * (logp - (p * logp).sum(-1, keepdim=True))
+        bend = g_entropy[rows][:, None] * p * (logp - (p * logp).sum(-1, keepdim=True))
+        g = p.mul_(-through_norm[:, None]).sub_(bend)
+    else:
+        g = p.mul_(-through_norm[:, None])
     if spec.mean:
         g += g_mean[rows][:, None] / p.shape[-1]
     g.scatter_add_(-1, target[rows][:, None], g_logp[rows][:, None].to(g.dtype))
