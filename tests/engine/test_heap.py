@@ -12,7 +12,7 @@ from posttrain.engine.heap import keep_freed_memory
 told = keep_freed_memory() if sys.argv[1] == "keep" else None
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(1 << 22) for _ in range(4)]
+    blocks = [torch.ones(12 << 20) for _ in range(2)]
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 for _ in range(12): faults()

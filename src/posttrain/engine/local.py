@@ -22,9 +22,9 @@ from posttrain.engine import ranks
 from posttrain.engine.heap import keep_freed_memory
 from posttrain.engine.kept import Kept, keepable, weights_hash
 from posttrain.engine.optimizer import Optimizer, global_norm
+from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.engine.work import Work
 from posttrain.models import critic
-from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
