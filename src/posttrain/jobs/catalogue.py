@@ -6,29 +6,38 @@ from typing import Any
 
 from posttrain import methods
 from posttrain.core.recipe import RecipeError, build_spec, dump, dump_kind, nearest
+from posttrain.jobs.compare import Compare
 from posttrain.jobs.demo import Demo
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.gap import Gap
 from posttrain.jobs.job import Job
 from posttrain.jobs.new_model import New
+from posttrain.jobs.redteaming import GateJob, RedTeamJob
 from posttrain.jobs.report import Report
+from posttrain.jobs.reward_report import RewardReport
 from posttrain.jobs.room import RoomAnnotate, RoomCorpus, RoomPrompts
 from posttrain.jobs.room_report import RoomReport
 from posttrain.jobs.sample import Sample
+from posttrain.jobs.scanning import Scan
 from posttrain.jobs.serving import Serve
 from posttrain.jobs.train import Train
 
 __all__ = [
+    "Compare",
     "Demo",
     "Evaluate",
     "Gap",
+    "GateJob",
     "New",
+    "RedTeamJob",
     "Report",
+    "RewardReport",
     "RoomAnnotate",
     "RoomCorpus",
     "RoomPrompts",
     "RoomReport",
     "Sample",
+    "Scan",
     "Serve",
     "Train",
     "build_job",
