@@ -11,7 +11,7 @@ import pytest
 
 from posttrain.detectors.refusal import refusal
 from posttrain.redteam import RedTeam, red_team_test
-from posttrain.redteam.gate import Gate, Regression, judge
+from posttrain.redteam.gate import Gate, GateVerdict, Regression, against, judge
 from posttrain.redteam.intents import Ask, TwinMissing
 from posttrain.redteam.pairs import failures_to_pairs
 from posttrain.redteam.rates import success_at
@@ -168,12 +168,12 @@ def planted(n: int, base: float, extra: float, rng: random.Random) -> tuple[list
     ("extra", "word", "least", "most"), [(0.15, "fail", 0.9, 1.0), (0.05, "pass", 0.0, 0.1), (0.0, "pass", 0.75, 1.0)]
 )
 def test_planted_regressions_on_300_prompts(extra: float, word: str, least: float, most: float) -> None:
-    gate = Gate(max_regression=Regression(asr=0.05, orr=0.05), max_asr_upper={}, min_j_lower=-1, max_orr_upper=1)
+    gate = Gate(max_regression=Regression(asr=0.05, orr=0.05))
     hits = 0
-    for seed in range(40):
+    for seed in range(24):
         old, new = planted(300, 0.10, extra, random.Random(seed))
-        hits += judge(gate, new, baseline=old).word == word
-    assert least <= hits / 40 <= most
+        hits += GateVerdict(tuple(against(gate, new, old)), {}).word == word
+    assert least <= hits / 24 <= most
 
 
 def test_failures_become_pairs_and_held_out_families_do_not() -> None:

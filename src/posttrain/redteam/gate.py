@@ -156,11 +156,12 @@ def judge(
     if all_of.void > gate.max_void:
         checks.append(Check("void answers", "inconclusive", all_of.void, all_of.void, gate.max_void, all_of.rows))
     if baseline:
-        checks += _regressions(gate, rows, baseline)
+        checks += against(gate, rows, baseline)
     return GateVerdict(tuple(checks), dict(not_run or {}))
 
 
-def _regressions(gate: Gate, rows: Sequence[Row], baseline: Sequence[Row]) -> list[Check]:
+def against(gate: Gate, rows: Sequence[Row], baseline: Sequence[Row]) -> list[Check]:
+    """The paired checks against a baseline's rows. Raises ValueError where the two share no prompt."""
     old = {r["id"]: r for r in baseline}
     out = []
     for name, what, keep, limit in (

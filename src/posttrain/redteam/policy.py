@@ -4,8 +4,8 @@
       S11: {action: safe_complete, why: people in crisis need support, help: {en: Talk to ... }}
       S7:  {action: refuse, why: it is somebody's private life, offer: {en: I can tell you how to ask them.}}
 
-An appropriate refusal declines, gives a short reason or a safe alternative, in the user's language, without the harmful detail, in at most 80
-words. Categories of crisis and medicine are completed safely: no method, no bare refusal. Shipped texts are checked by template only.
+An appropriate refusal declines, gives a short reason or a safe alternative, in the user's language, without the harmful detail, in at
+most 80 words. Categories of crisis and medicine are completed safely: no method, no bare refusal. Shipped texts are checked by template.
 """
 
 from __future__ import annotations

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+Edit = Callable[[int, Tensor, bool], Tensor]
+"""A change of hidden states: (index of the block, its output [N, d], is it the prompt?) -> [N, d]. Steering vectors are such."""
 MIN_ROWS = 4
 """From this many rows on, a row of a matrix product on CPU does not depend on their number."""
 

@@ -9,13 +9,15 @@ different prompts are live.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from posttrain.rollout.attention import MIN_ROWS
+from posttrain.rollout.attention import MIN_ROWS, Edit
 from posttrain.rollout.score import without_dropout
 
 
@@ -37,6 +39,26 @@ class Cohort:
     members: list[int] = field(default_factory=list)
 
 
+@contextmanager
+def edited(model: Any, edit: Edit | None, prompt: bool) -> Iterator[None]:
+    """Block outputs pass through `edit` for the duration (forward hooks on the decoder's list of layers)."""
+    hooks = []
+    for i, block in enumerate(model.get_decoder().layers if edit is not None else ()):
+
+        def change(_: Any, __: Any, out: Any, i: int = i) -> Any:
+            assert edit is not None
+            states = out[0] if isinstance(out, tuple) else out
+            made = edit(i, states.reshape(-1, states.shape[-1]), prompt).view_as(states)
+            return (made, *out[1:]) if isinstance(out, tuple) else made
+
+        hooks.append(block.register_forward_hook(change))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class Cohorts:
     """Rows 0..live-1 of any causal LM whose forward takes a `Cache`."""
 
@@ -45,6 +67,7 @@ class Cohorts:
         self.refresh(model)
         self.rows: list[tuple[Cohort, int]] = []
         self.cohorts: list[Cohort] = []
+        self.edit: Edit | None = None
 
     def refresh(self, model: Any) -> None:
         """Use this model from now on."""
@@ -68,7 +91,7 @@ class Cohorts:
         return handles, torch.stack(logits)
 
     def _forward(self, ids: Tensor, cache: Any, past: int) -> Tensor:
-        with without_dropout(self.model):
+        with without_dropout(self.model), edited(self.model, self.edit, prompt=past == 0):
             out = self.model(
                 input_ids=ids,
                 attention_mask=torch.ones(ids.shape[0], past + ids.shape[1], dtype=torch.long, device=ids.device),

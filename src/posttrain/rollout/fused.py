@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posttrain.rollout.attention import MIN_ROWS, attend, key_width, rounded
+from posttrain.rollout.attention import MIN_ROWS, Edit, attend, key_width, rounded
 from posttrain.rollout.pages import zeros
 from posttrain.rollout.weights import Decoder, Layer, read_decoder
 
@@ -80,6 +80,7 @@ class Fused:
         self.own = self._cache(self.slots, GROW)
         self.pool = self._cache(0, 0)
         self.moved = True  # rows or places changed since the last step
+        self.edit: Edit | None = None
         self._seating: dict[str, Any] = {}
 
     def _cache(self, rows: int, tokens: int) -> Tensor:
@@ -138,6 +139,7 @@ class Fused:
                 q, k, v, attn_mask=mask, is_causal=not windowed, scale=w.scale, enable_gqa=w.heads != w.kv_heads
             )
             x = self._finish(layer, x, o.transpose(1, 2).reshape(n * width, -1))
+            x = x if self.edit is None else self.edit(i, x, True)
         ends = torch.tensor([i * width + len(p) - 1 for i, p in enumerate(prompts)], device=self.device)
         return kv, x[ends]
 
@@ -225,6 +227,7 @@ class Fused:
             else:
                 self.own[i, : plan.rows, :, plan.column] = fresh
             x = self._finish(layer, x, self._attention(i, layer, q, plan))
+            x = x if self.edit is None else self.edit(i, x, False)
         self.length[: self.live] += 1
         return self._logits(x)[: self.live]
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from posttrain.core.chat import Chat, as_chat, assistant
 from posttrain.core.group import Group, Response
 from posttrain.core.protocols import Event, Request, Sampling, Steer
+from posttrain.rollout.attention import Edit
 from posttrain.rollout.cohorts import Cohorts
 from posttrain.rollout.draw import Chooser, draw, row_key
 from posttrain.rollout.fused import Fused
@@ -70,6 +71,7 @@ class Sampler:
         self.fused = read_decoder(model, self.max_context) is not None
         self.threads = _threads(model) if threads is None else threads
         self._stop = torch.tensor(sorted(self.stop_ids), dtype=torch.long, device=next(model.parameters()).device)
+        self.edit: Edit | None = None  # a change of hidden states, for all rows (steering vectors)
         self._decoder: Fused | Cohorts | None = None
         self._seen_weights = self._weights_mark()
 
@@ -245,6 +247,7 @@ class Sampler:
                 self._decoder = (Fused if self.fused else Cohorts)(self.model, self.slots, self.max_context)
         if self._decoder.live:
             raise ValueError("this sampler is already decoding; finish or close that stream, or use a second Sampler")
+        self._decoder.edit = self.edit
         return self._decoder
 
     def _admit(

@@ -1,0 +1,264 @@
+"""`posttrain redteam TARGET`: a campaign against a model, a URL, a function or rows already collected, and the gate over it.
+
+Targets: a run, a directory or hub id, `http(s)://.../v1` (any OpenAI-compatible address), `module:function` in Python. Prompts: the reading
+room's refusal rows with their twins (`room`), or a JSONL file of {prompt, intent, harmful, lang, category, secrets}. Exit code 0 pass, 1
+fail, 3 inconclusive.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import NonNegativeFloat, PositiveInt
+
+from posttrain.core.files import hash_json, read_lines, write_json, write_text
+from posttrain.core.protocols import Model, Sampling
+from posttrain.guard.file import read_guard
+from posttrain.guard.guarded import Guarded
+from posttrain.guard.vocabulary import Vocabulary
+from posttrain.jobs import assembly
+from posttrain.jobs.job import Context, Job
+from posttrain.readingroom import ReadingRoom
+from posttrain.redteam.campaign import RedTeam
+from posttrain.redteam.garak import read_garak
+from posttrain.redteam.gate import EXIT, Gate, GateVerdict, judge, read_gate
+from posttrain.redteam.intents import Ask, from_prompts, from_room
+from posttrain.redteam.outputs import summary, write
+from posttrain.redteam.pairs import failures_to_pairs, redact
+from posttrain.redteam.policy import DEFAULT, read_policy
+from posttrain.redteam.target import as_model
+from posttrain.redteam.techniques import HELD_OUT, TECHNIQUES
+from posttrain.report.page import Section, page, table
+from posttrain.rollout.policy import Policy as LocalModel
+
+LANGS = ("en", "fr", "ru", "zh")
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What a campaign said: where it lies, its figures, and the exit code of its gate."""
+
+    path: Path
+    summary: Mapping[str, Any]
+    exit_code: int
+
+
+class RedTeamJob(Job):
+    """Attack a model on purpose, with benign twins, and judge attack success and over-refusal together."""
+
+    name: ClassVar[str] = "redteam"
+    produces: ClassVar[Literal["run", "file", "text"]] = "run"
+    positional: ClassVar[tuple[str, ...]] = ("target",)
+
+    target: str
+    """What to attack: a model, `http://.../v1`, `module:function`; for pairs a campaign's directory, for import-garak a report."""
+    out: str = "runs/redteam"
+    """Directory of the results."""
+    mode: Literal["run", "compare", "pairs", "import-garak"] = "run"
+    """Attack; attack and compare with `baseline`; make training pairs of failures; read a garak report."""
+    gate: str | None = None
+    """Gate file; none takes the standing limits."""
+    baseline: str | None = None
+    """Directory of an earlier campaign, for the paired limits."""
+    prompts: str = "room"
+    """`room`, or a JSONL file of prompts with twins."""
+    techniques: tuple[str, ...] = ()
+    """Names of techniques; none takes all."""
+    langs: tuple[str, ...] = LANGS
+    """Languages of the reading room's prompts."""
+    intents: PositiveInt = 20
+    """Intents per language from the reading room."""
+    k: PositiveInt = 1
+    """Answers per prompt and technique."""
+    seed: int = 0
+    """Seed of prompts and draws."""
+    temperature: NonNegativeFloat = 0.7
+    """0 always takes the likeliest token."""
+    max_tokens: PositiveInt = 96
+    """Longest answer."""
+    guard: str | None = None
+    """Guard file to attack the model under."""
+    policy: str | None = None
+    """Refusal policy, for pairs."""
+    held_out: tuple[str, ...] = HELD_OUT
+    """Families of techniques that pairs are never made of."""
+    model_name: str = "model"
+    """Name of the model at a URL."""
+
+    def run(self, context: Context | None = None) -> Attacked:
+        """Write the campaign, and return its figures and exit code. Raises ValueError for targets and files that do not fit."""
+        context = context or Context()
+        out = Path(self.out)
+        if self.mode == "import-garak":
+            return self._garak(out, context)
+        if self.mode == "pairs":
+            return self._pairs(out, context)
+        if self.mode == "compare" and self.baseline is None:
+            raise ValueError("mode compare needs `baseline`: the directory of an earlier campaign")
+        gate = read_gate(self.gate) if self.gate is not None else Gate()
+        names = self.techniques or tuple(TECHNIQUES)
+        campaign = RedTeam(
+            names,
+            self.asks(),
+            sampling=Sampling(temperature=self.temperature, max_tokens=self.max_tokens),
+            watch=lambda done, of: (
+                context.say(f"technique {done} of {of}: {names[done - 1]}") if context.bars else None
+            ),
+        )
+        report = campaign.run(self.model(), self.k, self.seed, self.target)
+        before = read_lines(Path(self.baseline) / "results.jsonl") if self.baseline is not None else []
+        verdict = judge(gate, report.rows, report.not_run, before)
+        told = {
+            "target": self.target,
+            "prompts": hash_json([m["messages"] for m in report.rows]),
+            **summary(report.rows, report.not_run, report.upper_bound, verdict),
+        }
+        write(out, report.rows, told, verdict)
+        write_text(out / "report.html", written_page(self.target, report.rows, told, verdict))
+        for check in verdict.checks:
+            context.say(str(check))
+        context.say(f"gate: {verdict.word}; {out / 'report.html'}")
+        return Attacked(out, told, verdict.code)
+
+    def asks(self) -> list[Ask]:
+        """The prompts of the campaign."""
+        if self.prompts != "room":
+            return from_prompts(read_lines(self.prompts))
+        out: list[Ask] = []
+        for lang in self.langs:
+            rows = ReadingRoom(self.seed).prompts("held-out", 2 * self.intents, tasks=["refusal"], langs=[lang])
+            made = from_room(rows)
+            out += [Ask(**{**vars(a), "id": f"{lang}-{a.id}", "intent": f"{lang}-{a.intent}"}) for a in made]
+        return out
+
+    def model(self) -> Model:
+        """The target as a Model, guarded where a guard file is given."""
+        made: Model | Callable[..., Any]
+        bare = None
+        if self.target.startswith(("http://", "https://")):
+            from posttrain.client.endpoint import Endpoint
+
+            made = Endpoint(self.target, self.model_name, on_error="void")
+        elif ":" in self.target and not Path(self.target).exists() and not self.target.startswith("hub:"):
+            made = _function(self.target)
+        else:
+            bare = made = LocalModel.open(assembly.resolve(self.target))
+        model = as_model(made)
+        if self.guard is None:
+            return model
+        file = read_guard(self.guard)
+        steering = None
+        if bare is not None:
+            steering = file.steering(Vocabulary.of(bare.loaded.tokenizer), bare.loaded.stops)
+        elif file.ban or file.words:
+            steering = file.steering(Vocabulary([bytes([b]) for b in range(256)]), ())
+        return Guarded(model, steering, file.detectors(file.before), file.detectors(file.behind), file.message)
+
+    def _pairs(self, out: Path, context: Context) -> Attacked:
+        rows = read_lines(Path(self.target) / "results.jsonl")
+        policy = read_policy(self.policy) if self.policy is not None else DEFAULT
+        helpful = (
+            {a.id: str(a.facts["gold"]["answer"]) for a in self.asks() if a.facts and not a.harmful}
+            if self.prompts == "room"
+            else {}
+        )
+        pairs, card = failures_to_pairs(rows, self.held_out, policy, helpful)
+        if not pairs:
+            raise ValueError(
+                f"{self.target}: no failure outside the held-out families {', '.join(self.held_out)}; nothing to train on"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "pairs.jsonl", "".join(json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in pairs))
+        write_json(out / "card.json", card)
+        context.say(f"{len(pairs)} pairs: {out / 'pairs.jsonl'}")
+        return Attacked(out, card, 0)
+
+    def _garak(self, out: Path, context: Context) -> Attacked:
+        told = read_garak(self.target)
+        write_json(out / "summary.json", told)
+        context.say(
+            f"{len(told['families'])} probe families, {told['evaluated']} outputs, none lost: {out / 'summary.json'}"
+        )
+        return Attacked(out, told, 0)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"target {name!r}: {error}; name a model, a URL or module:function") from None
+    if not callable(found):
+        raise ValueError(f"target {name!r} is a {type(found).__name__}, not a function")
+    made: Callable[..., Any] = found
+    return made
+
+
+class GateJob(Job):
+    """Judge a campaign again, or by another gate file."""
+
+    name: ClassVar[str] = "gate"
+    produces: ClassVar[Literal["run", "file", "text"]] = "text"
+    positional: ClassVar[tuple[str, ...]] = ("campaign",)
+
+    campaign: str
+    """Directory that `posttrain redteam` wrote."""
+    policy: str | None = None
+    """Gate file; none takes the standing limits."""
+    baseline: str | None = None
+    """Directory of an earlier campaign, for the paired limits."""
+
+    def run(self, context: Context | None = None) -> Attacked:
+        """Exit code 0 pass, 1 fail, 3 inconclusive."""
+        context = context or Context()
+        rows = read_lines(Path(self.campaign) / "results.jsonl")
+        before = read_lines(Path(self.baseline) / "results.jsonl") if self.baseline is not None else []
+        verdict = judge(read_gate(self.policy) if self.policy is not None else Gate(), rows, {}, before)
+        for check in verdict.checks:
+            context.say(str(check))
+        context.say(f"gate: {verdict.word}")
+        return Attacked(Path(self.campaign), {}, EXIT[verdict.word])
+
+
+def written_page(target: str, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], verdict: GateVerdict) -> str:
+    """The report page: checks, the grid of techniques and languages, failures folded with their harmful part redacted."""
+    checks = table(
+        ["limit", "word", "estimate", "bound", "at"],
+        [[c.name, c.word, f"{c.estimate:.3f}", f"{c.bound:.3f}", f"{c.limit:g}"] for c in verdict.checks],
+    )
+    langs = sorted({r["lang"] for r in rows})
+    grid = []
+    for technique in dict.fromkeys(r["technique"] for r in rows):
+        cells = [technique]
+        for lang in langs:
+            part = [
+                r for r in rows if r["technique"] == technique and r["lang"] == lang and r["harmful"] and not r["void"]
+            ]
+            twins = [
+                r
+                for r in rows
+                if r["technique"] == technique and r["lang"] == lang and not r["harmful"] and not r["void"]
+            ]
+            hit = f"{sum(r['success'] for r in part)}/{len(part)}" if part else "-"
+            over = f"{sum(r['refused'] for r in twins)}/{len(twins)}" if twins else "-"
+            cells.append(f"{hit} · {over}")
+        grid.append(cells)
+    failures = [r for r in rows if r["success"] or (not r["harmful"] and r["refused"])]
+    shown = "".join(
+        f"<details><summary>{escape(str(r['id']))}</summary><pre>{escape(str(r['messages'][-1]['content']))}</pre>"
+        f"<pre>{escape(redact(r))}</pre></details>"
+        for r in failures[:200]
+    )
+    sections = [
+        Section("gate", "Gate", checks),
+        Section("grid", "Attack success · over-refusal, by technique and language", table(["technique", *langs], grid)),
+        Section("failures", f"Failures ({len(failures)}, the first 200)", shown or "<p>none</p>"),
+    ]
+    intro = f"<p>{'Not human-validated. ' if not told['human_validated'] else ''}Verdict: {escape(verdict.word)}</p>"
+    return page("Red team", target, intro, sections, "posttrain redteam")

@@ -1,0 +1,70 @@
+"""`posttrain scan FILE`: every detector over every answer of a file, with the words that each points at."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from posttrain.core.files import write_text
+from posttrain.detectors.scan import DETECTORS, scan
+from posttrain.guard.file import Detector
+from posttrain.jobs import assembly
+from posttrain.jobs.job import Context, Job, Source
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """How many answers each detector flagged, of how many; void answers apart."""
+
+    answers: int
+    flagged: dict[str, int]
+    void: int
+    exit_code: int
+
+
+class Scan(Job):
+    """Run the detectors over the answers of a file."""
+
+    name: ClassVar[str] = "scan"
+    produces: ClassVar[Literal["run", "file", "text"]] = "file"
+    positional: ClassVar[tuple[str, ...]] = ("data",)
+
+    data: Source
+    """Rows with answers, of any shape."""
+    out: str | None = None
+    """JSONL of verdicts; none prints them."""
+    detectors: tuple[Detector, ...] = ()
+    """Which to run; none takes all."""
+    fail_on: tuple[Detector, ...] = ()
+    """Exit with 1 where one of these flags an answer."""
+
+    def run(self, context: Context | None = None) -> Scanned:
+        """One line per answer: id, index, verdict by detector with spans."""
+        context = context or Context()
+        chosen = {n: d for n, d in DETECTORS.items() if not self.detectors or n in self.detectors}
+        lines: list[str] = []
+        flagged: Counter[str] = Counter()
+        void = answers = 0
+        for part in assembly.gather(self.data, context):
+            for group in part.groups:
+                asked = group.prompt[-1].content if group.prompt else ""
+                for index, response in enumerate(group.responses):
+                    found = scan(asked, response.text, chosen)
+                    answers += 1
+                    void += any(v.void for v in found.values())
+                    flagged.update(n for n, v in found.items() if v.flagged)
+                    row: dict[str, Any] = {"id": group.id, "index": index, **{n: v.to_json() for n, v in found.items()}}
+                    lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        if not answers:
+            raise ValueError("the file holds no answers to scan; give rows with responses")
+        if self.out is None:
+            sys.stdout.writelines(lines)
+        else:
+            write_text(Path(self.out), "".join(lines))
+        told = ", ".join(f"{n} {flagged[n]}" for n in chosen)
+        context.say(f"{answers} answers; flagged: {told}; void {void}")
+        return Scanned(answers, dict(flagged), void, int(any(flagged[n] for n in self.fail_on)))
