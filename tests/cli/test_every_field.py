@@ -101,7 +101,13 @@ ELSEWHERE: dict[type[Job], dict[str, str]] = {
         "out": "tests/jobs: where the file is",
         "thinking": "tests/jobs/test_distillation_jobs: traces kept, stripped or left",
     },
-    Evaluate: {"device": "cpu and auto agree where there is no GPU", "out": "tests/jobs: where the files are"},
+    Evaluate: {
+        "device": "cpu and auto agree where there is no GPU",
+        "out": "tests/jobs: where the files are",
+        "against": "tests/evals/test_evaluation: paired differences in eval.json",
+        "lm_eval": "tests/evals/test_evaluation: figures of the harness",
+        "lm_eval_tasks": "tests/evals/test_evaluation: handed to the harness",
+    },
     Show: {},
 }
 
@@ -133,7 +139,7 @@ def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict
     )
     return {
         Sample: (drawn, {**sampling, "best": {"reward": reward, "best": 1}, "complete": {"complete": True}}),
-        Evaluate: (drawn, {**sampling, "logp": {"logp": False}}),
+        Evaluate: (drawn, {**sampling, "logp": {"logp": False}, "verify": {"verify": ["exact"]}}),
         Show: (
             {"model": base(root), "data": str(rows), "rows": 2},
             {

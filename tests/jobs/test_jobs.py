@@ -13,9 +13,10 @@ import pytest
 from posttrain.core.group import Preference, answer, group
 from posttrain.core.protocols import Event, Sampling
 from posttrain.data.read import read
+from posttrain.evals.row_figures import fold
 from posttrain.jobs.chat import Talk
 from posttrain.jobs.check import Check
-from posttrain.jobs.evaluate import Evaluate, fold, references, summary
+from posttrain.jobs.evaluate import Evaluate, references, summary
 from posttrain.jobs.job import Context
 from posttrain.jobs.methods import Methods, rows
 from posttrain.jobs.report import Report
@@ -142,7 +143,7 @@ def test_eval_measures_and_reuses(root: Path, tmp_path: Path, quiet: Context) ->
     data = demos(tmp_path / "d.jsonl", 12)
     job = Evaluate(model=base(root), data=data, out=str(tmp_path / "e"), max_tokens=3, reward=reward_run(root))
     made = job.run(quiet)
-    assert set(made.metrics) == {"exact_match", "reward", "logp"}
+    assert {"exact_match", "chrf", "brier", "reward", "logp", "length"} <= set(made.metrics)
     body = json.loads((tmp_path / "e" / "eval.json").read_text())
     assert body["metrics"]["logp"]["low"] < body["metrics"]["logp"]["estimate"] < 0
     assert body["metrics"]["exact_match"]["n"] == 12

@@ -23,6 +23,8 @@ Figures = dict[str, list[float | None]]
 SOLVED = 0.95
 """Gold from which a prompt counts as solved."""
 HALF = 0.5
+MANNER = frozenset({"contempt", "abstention_undue", "refusal_undue", "same_language", "length", "distinct", "unique"})
+"""What every answer has, whatever it says: alone these measure nothing."""
 
 
 def fold(text: str) -> str:

@@ -1,18 +1,16 @@
-"""How well a model does on rows: answers scored, references' likelihood, means with intervals, and one line per prompt for later pairing.
+"""A model on rows, in three columns: what it could do, how well it does, whether it does what people want.
 
-    exact_match   the answer equals a reference, white space folded          (rows with reference answers)
-    gold, gold/*  the reading room's verdict and its parts                   (prompts of the reading room)
-    reward        mean score of a reward run                                 (`reward` given)
-    logp          mean log-probability per reference token, its stop included (rows with reference answers)
-
-An estimate is the mean over prompts of the mean over each prompt's answers; intervals resample prompts (`stats.cluster_bootstrap`).
-Leaves out extraction of final answers, judges and paired comparisons of two runs.
+Answers are drawn once and every figure is read from them (`evals.row_figures`), from the verdict of the reading room where the rows are
+its own, from a reward run, from verifiers named in the recipe, and from lm-eval where it is installed. Task heads are measured on
+labelled rows instead (`jobs.evaluate_task`). An estimate is the mean over prompts of the mean over the answers to each; intervals
+resample prompts. With `against`, every figure is also paired with an earlier eval of the same rows. Leaves out judges: `reward` may be one.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,16 +22,28 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group, Response
 from posttrain.core.protocols import Request, Sampling
+from posttrain.core.recipe import one_of
 from posttrain.core.run import Run
+from posttrain.evals import lm_eval, row_figures
+from posttrain.evals.columns import lines
+from posttrain.evals.pairing import differences
+from posttrain.evals.shape import shape_of
 from posttrain.jobs import assembly
+from posttrain.jobs.evaluate_table import show
+from posttrain.jobs.evaluate_task import measure
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.sample import answering, device_of
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of
 from posttrain.models.render import Renderer
+from posttrain.models.task_models import task_of
 from posttrain.readingroom.gold import GoldReward
+from posttrain.rewards import Criterion
 from posttrain.rollout.sampler import Sampler
 from posttrain.stats import Interval, cluster_bootstrap
+
+KEPT = ("task", "lang", "split", "behaviour", "source_split")
+"""Facts of a row that later comparisons group by."""
 
 
 @dataclass
@@ -69,6 +79,14 @@ class Evaluate(Job):
     """Seed of the draws and of the intervals."""
     reward: str | None = None
     """Reward run whose mean score is measured too."""
+    verify: tuple[one_of(Criterion), ...] = ()  # type: ignore[valid-type]
+    """Rules whose mean score is measured too: `[math]`, `[{name: regex, pattern: "^[0-9]+$"}]`."""
+    against: str | None = None
+    """Directory of an earlier eval of the same rows: every figure gets its paired difference."""
+    lm_eval: tuple[str, ...] = ()
+    """Tasks of lm-eval to run on the model's directory, where the program is installed."""
+    lm_eval_tasks: str | None = None
+    """Folder with further lm-eval task files."""
     logp: bool = True
     """Measure the likelihood of reference answers."""
     template: str | None = None
@@ -79,60 +97,93 @@ class Evaluate(Job):
     def run(self, context: Context | None = None) -> Evaluated:
         """Measure, write the files, return both. Reuses a finished result of the same recipe and inputs."""
         context = context or Context()
-        inputs = [self.model, *paths_of(self.data), *([self.reward] if self.reward else [])]
-        stage = Stage(self, self.name, self.out, inputs, file=False)
+        given = [self.reward, self.against and f"{self.against}/rows.jsonl"]
+        stage = Stage(self, self.name, self.out, [self.model, *paths_of(self.data), *filter(None, given)], file=False)
         files = (stage.out / "eval.json", stage.out / "rows.jsonl")
         if stage.finished:
             context.say(f"{self.out}: finished with the same recipe and inputs; reused")
             return read_result(stage.out)
-        rows = self._rows(context)
-        metrics = summary(rows, self.seed)
-        if not metrics:
+        if self.lm_eval and lm_eval.program() is None:
+            raise ValueError("lm_eval: the program is not installed: run `make lm-eval`, or leave the field out")
+        metrics, rows, about = self._measured(context)
+        for name, made in self._harness().items():
+            metrics[f"lm_eval/{name}"] = made
+        if not set(metrics) - row_figures.MANNER:
             raise ValueError("nothing to measure: no reference answers, no reading-room facts, and no `reward` given")
+        paired = {} if self.against is None else differences(rows, read_result(Path(self.against)).rows, self.seed)
         Run(stage.out).start({"job": self.name, **self.model_dump(mode="json")})
-        write_json(files[0], {"rows": len(rows), "metrics": {k: plain(v) for k, v in metrics.items()}})
+        body = {"rows": len(rows), **about, "metrics": {k: plain(v) for k, v in metrics.items()}}
+        if self.against is not None:
+            body["against"] = {
+                "path": self.against,
+                "differences": {k: {**plain(d), "smallest": least} for k, (d, least) in paired.items()},
+            }
+        write_json(files[0], body)
         write_text(files[1], "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in rows))
         stage.finish(files, rows=len(rows))
-        for name, made in metrics.items():
-            context.say(f"{name:<18} {made} ({made.n} prompts, {made.method})")
+        show(lines(metrics, paired), about, context)
         return Evaluated(metrics, rows, stage.out)
 
-    def _rows(self, context: Context) -> list[dict[str, Any]]:
-        device = device_of(self.device)
+    def _harness(self) -> dict[str, Interval]:
+        if not self.lm_eval:
+            return {}
+        return lm_eval.lm_eval(assembly.resolve(self.model), self.lm_eval, self.lm_eval_tasks)
+
+    def _measured(self, context: Context) -> tuple[dict[str, Interval], list[dict[str, Any]], dict[str, Any]]:
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
-        _, renderer, sampler = answering(self.model, self.template, device)
+        path = assembly.resolve(self.model)
+        if task_of(path) is not None:
+            figures, rows = measure(path, asked, self.seed, device_of(self.device))
+            return figures, rows, {"task": task_of(path)}
+        rows, about = self._rows(asked)
+        return summary(rows, self.seed), rows, about
+
+    def _rows(self, asked: list[Group]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        device = device_of(self.device)
+        loaded, renderer, sampler = answering(self.model, self.template, device)
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
         requests = [Request(g.prompt, drawn, self.n, self.seed, g.id, facts=g.facts, tools=g.tools) for g in asked]
+        began = time.perf_counter()
         made = sampler.generate(requests)
+        seconds = time.perf_counter() - began
         rows = [_row(a, m) for a, m in zip(asked, made, strict=True)]
+        given = [(f"verifier/{rule.name}", rule) for rule in self.verify]
         if self.reward is not None:
-            for row, scores in zip(rows, ModelReward(self.reward, device=device)(made), strict=True):
-                row["figures"]["reward"] = [s.value for s in scores]
+            given.append(("reward", ModelReward(self.reward, device=device)))
+        for name, reward in given:
+            for row, scores in zip(rows, reward(made), strict=True):
+                row["figures"][name] = [s.value for s in scores]
         if self.logp:
             for row, value in zip(rows, reference_logps(asked, renderer, sampler), strict=True):
                 if value is not None:
                     row["figures"]["logp"] = [value]
-        return rows
+        tokens = sum(len(r.tokens) for g in made for r in g.responses if r.tokens is not None)
+        return rows, {
+            "model": shape_of(loaded.model),
+            "cost": {"seconds": round(seconds, 3), "tokens": tokens, "answers": sum(len(g.responses) for g in made)},
+        }
 
 
 def _row(asked: Group, made: Group) -> dict[str, Any]:
-    """A row with its answers and what a rule can say of them."""
-    figures: dict[str, list[float | None]] = {}
-    wanted = references(asked)
-    if wanted:
-        figures["exact_match"] = [float(fold(r.text) in {fold(t) for t in wanted}) for r in made.responses]
-    if str(asked.facts.get("id", "")).startswith("rr") and "gold" in asked.facts:
+    """A row with its answers and what rules can say of them."""
+    said, wanted = [r.text for r in made.responses], references(asked)
+    figures: row_figures.Figures = row_figures.text_figures(said, wanted)
+    if asked.facts.get("world") and "gold" in asked.facts:
         scores = GoldReward()([made])[0]
-        figures["gold"] = [s.value for s in scores]
-        for part in scores[0].parts:
-            figures[f"gold/{part}"] = [s.parts[part] for s in scores]
+        figures |= row_figures.gold_figures(asked, [s.parts for s in scores], [float(s.value or 0) for s in scores])
+    right = figures.get("gold") or figures.get("exact_match")
+    figures |= row_figures.several_figures(figures) | row_figures.manner_figures(asked, said)
+    if right:
+        figures["brier"] = row_figures.brier([r.logps for r in made.responses], right)
     return {
         "id": asked.id,
         "prompt_hash": asked.prompt_hash,
         "prompt": [m.to_json() for m in asked.prompt],
-        "answers": [r.text for r in made.responses],
+        "answers": said,
         "stops": [r.stop for r in made.responses],
         "references": wanted,
+        "facts": {k: asked.facts[k] for k in KEPT if k in asked.facts}
+        | {"turns": sum(m.role == "user" for m in asked.prompt)},
         "figures": figures,
     }
 
@@ -142,11 +193,6 @@ def references(group: Group) -> list[str]:
     worse = {p.j if p.p > 0.5 else p.i for p in group.pairs() if p.p != 0.5 or p.both_bad}
     worse |= {i for p in group.pairs() if p.both_bad for i in (p.i, p.j)}
     return [r.text for i, r in enumerate(group.responses) if i not in worse and r.label is not False and r.turns]
-
-
-def fold(text: str) -> str:
-    """Text with runs of white space as one space."""
-    return " ".join(text.split())
 
 
 def reference_logps(groups: Sequence[Group], renderer: Renderer, sampler: Sampler) -> list[float | None]:

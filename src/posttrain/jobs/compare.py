@@ -1,0 +1,302 @@
+"""Models side by side on the same prompts: who wins, at what cost, what was lost on the way, and whether training gained anything.
+
+Each model is evaluated once (`jobs.evaluate`, kept under the output directory and reused), and so are two untrained baselines: the
+first model with worked examples in its prompt, and with a fact of the row put in front. All comparisons are paired by prompt. Writes
+comparison.json, one folder of figures and rows per model, and report.html. Leaves out several training seeds: studies have them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from posttrain.core.chat import Message
+from posttrain.core.files import read_lines, write_json, write_text
+from posttrain.core.group import Group
+from posttrain.core.run import Run
+from posttrain.evals.columns import lines, place
+from posttrain.evals.front import front
+from posttrain.evals.pairing import by_id, duel, forgetting, tax
+from posttrain.jobs import assembly
+from posttrain.jobs.evaluate import Evaluate, Evaluated, plain, references
+from posttrain.jobs.job import Context, Job, Source
+from posttrain.jobs.sample import answering
+from posttrain.report.compare import write_comparison
+from posttrain.stats import cluster_bootstrap
+
+MAIN = ("gold", "human", "reward", "exact_match", "f1", "accuracy", "word_f1")
+"""Figures that decide, in this order, where `figure` names none."""
+SHOTS, FACTS = "base + examples", "base + facts"
+
+
+class Compare(Job):
+    """Compare models on the same prompts, with baselines, costs and what was lost; one page."""
+
+    name: ClassVar[str] = "compare"
+    positional: ClassVar[tuple[str, ...]] = ("models",)
+
+    models: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Models in the order of the pipeline, the base first: directories, runs, `base`, or NAME=PATH."""
+    data: Source
+    """Prompts with reference answers or reading-room facts."""
+    out: str
+    """Directory for comparison.json and report.html."""
+    figure: str | None = None
+    """Figure that decides who wins; none takes the first of gold, human, reward, exact_match, word_f1 that is there."""
+    n: PositiveInt = 1
+    """Answers per prompt."""
+    temperature: NonNegativeFloat = 0.0
+    """0 always takes the likeliest token."""
+    max_tokens: PositiveInt = 160
+    """Longest answer."""
+    reward: str | None = None
+    """Reward run whose mean score is a figure too."""
+    shots: NonNegativeInt = 3
+    """Worked examples in the prompt of the untrained baseline; 0 leaves it out."""
+    examples: Source | None = None
+    """Rows that the worked examples come from; none leaves that baseline out."""
+    fact: str | None = None
+    """Fact of each row that the second baseline gets in front of its prompt; none leaves it out."""
+    margin: PositiveFloat = 0.02
+    """Loss of a figure that would still be acceptable as the price of alignment."""
+    objectives: tuple[str, ...] = ()
+    """Figures of the trade-off between models; none takes the main figure and likelihood of references."""
+    seed: int = 0
+    """Seeds the draws and the intervals."""
+
+    def run(self, context: Context | None = None) -> Path:
+        """Evaluate what is new, compare, write the page; returns its path."""
+        context = context or Context()
+        began = time.perf_counter()
+        asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
+        named = dict(_named(m) for m in self.models)
+        if len(named) < len(self.models):
+            raise ValueError("models: two of them have one name; write NAME=PATH")
+        measured = {name: self._evaluate(name, path, asked, context) for name, path in named.items()}
+        first = next(iter(named.values()))
+        for name, groups in self._baselines(asked, context).items():
+            measured[name] = self._evaluate(name, first, groups, context)
+        told = self._told(named, measured)
+        told["seconds"] = round(time.perf_counter() - began, 1)
+        out = Path(self.out)
+        Run(out).start({"job": self.name, **self.model_dump(mode="json")})
+        write_json(out / "comparison.json", told)
+        page = write_comparison(out, told)
+        context.say(f"{page}: {len(measured)} models on {len(asked)} prompts in {told['seconds']:.0f} s")
+        return page
+
+    def _evaluate(self, name: str, path: str, groups: Sequence[Group], context: Context) -> Evaluated:
+        folder = Path(self.out) / "models" / name.replace("/", "_").replace(" ", "_")
+        prompts = folder / "prompts.jsonl"
+        body = "".join(json.dumps(g.to_json(), ensure_ascii=False) + "\n" for g in groups)
+        if not prompts.is_file() or prompts.read_text(encoding="utf-8") != body:
+            write_text(prompts, body)
+        job = Evaluate(
+            model=path,
+            data=str(prompts),
+            out=str(folder),
+            n=self.n,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            reward=self.reward,
+            seed=self.seed,
+        )
+        return job.run(context)
+
+    def _baselines(self, asked: Sequence[Group], context: Context) -> dict[str, list[Group]]:
+        out: dict[str, list[Group]] = {}
+        if self.examples is not None and self.shots:
+            rows = [g for part in assembly.gather(self.examples, context) for g in part.groups]
+            out[SHOTS] = self._shown(asked, rows, context)
+        if self.fact is not None:
+            out[FACTS] = [with_fact(g, self.fact) for g in asked]
+        return out
+
+    def _shown(self, asked: Sequence[Group], rows: Sequence[Group], context: Context) -> list[Group]:
+        """Every prompt with as many worked examples as the first model's context holds beside an answer; fewer is said."""
+        from transformers import AutoConfig
+
+        path = assembly.resolve(_named(self.models[0])[1])
+        _, renderer, _ = answering(path, None, "cpu")
+        limit = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None) or 10**9
+        out, short = [], 0
+        for group in asked:
+            tried = [with_examples(group, rows, k) for k in range(self.shots, -1, -1)]
+            fits = [g for g in tried if len(renderer.prompt(g.prompt, g.tools)) + self.max_tokens <= limit]
+            out.append(fits[0] if fits else group)
+            short += out[-1] is not tried[0]
+        if short:
+            context.say(f"{SHOTS}: {short} of {len(asked)} prompts have room for fewer than {self.shots} examples")
+        return out
+
+    def _told(self, named: Mapping[str, str], measured: Mapping[str, Evaluated]) -> dict[str, Any]:
+        """The comparison as plain values: everything that the page shows."""
+        names, rows = list(measured), {n: m.rows for n, m in measured.items()}
+        main = self.figure or next((f for f in MAIN if all(f in m.metrics for m in measured.values())), None)
+        if main is None or any(main not in m.metrics for m in measured.values()):
+            raise ValueError(f"figure: {main or 'none of ' + ', '.join(MAIN)} is not known of every model")
+        base, stages = names[0], [n for n in names if n in named]
+        objectives = self.objectives or tuple(
+            f for f in (main, "logp") if all(f in m.metrics for m in measured.values())
+        )
+        points = {n: [_upward(f, measured[n].metrics[f].estimate) for f in objectives] for n in names}
+        return {
+            "main": main,
+            "models": {n: {"path": named.get(n, named[stages[0]]), "trained": n in stages} for n in names},
+            "lines": {n: [x.to_json() | {"value": plain(x.value)} for x in lines(measured[n].metrics)] for n in names},
+            "about": {n: _about(measured[n].path) for n in names},
+            "cost": {n: cost_of(named[n]) for n in stages},
+            "duels": self._duels(names, rows, main),
+            "objectives": list(objectives),
+            "points": points,
+            "front": front(points),
+            "tax": self._taxes(stages, rows, measured, base),
+            "by_split": _by(rows, main, "split", self.seed),
+            "by_turn": _by(rows, main, "turns", self.seed),
+            "by_task": {
+                task: [(s, plain(i)) for s, i in found]
+                for task, found in forgetting([(n, rows[n]) for n in stages], main, seed=self.seed).items()
+            },
+            "curve": _curve({n: named[n] for n in stages}, measured, main),
+            "apart": most_apart({n: rows[n] for n in stages}, main),
+            "seed": self.seed,
+        }
+
+    def _duels(self, names: Sequence[str], rows: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
+        pairs = [(b, a) for a, b in pairwise(names)] + [(n, names[0]) for n in names[2:]]
+        out = []
+        for better, other in dict.fromkeys(pairs):
+            made = duel(rows[better], rows[other], main, self.seed)
+            if made is not None:
+                told = asdict(made) | {k: plain(getattr(made, k)) for k in ("rate", "difference")}
+                told["equal_length"] = None if made.equal_length is None else plain(made.equal_length)
+                out.append({"model": better, "other": other, **told})
+        return out
+
+    def _taxes(
+        self, stages: Sequence[str], rows: Mapping[str, Any], measured: Mapping[str, Evaluated], base: str
+    ) -> list[dict[str, Any]]:
+        """What each stage lost of capability and performance against the base, by non-inferiority."""
+        out = []
+        figures = [f for f in measured[base].metrics if place(f).column != "alignment" and place(f).better]
+        for name in stages[1:]:
+            for figure in figures:
+                made = tax(rows[name], rows[base], figure, self.margin, self.seed, place(figure).better == "down")
+                if made is not None:
+                    out.append({"model": name, **asdict(made), "change": plain(made.change)})
+        return out
+
+
+def _named(model: str) -> tuple[str, str]:
+    name, mark, path = model.partition("=")
+    if mark:
+        return name, path
+    at = Path(model)
+    return (at.parent.name if at.name == "model" else at.name) or model, model
+
+
+def _upward(figure: str, value: float) -> float:
+    return -value if place(figure).better == "down" else value
+
+
+def with_examples(group: Group, rows: Sequence[Group], k: int) -> Group:
+    """The prompt after k worked examples as earlier turns: of the row's own task and language where such rows are, never the row itself."""
+    others = [r for r in rows if r.prompt_hash != group.prompt_hash and references(r)]
+    keys = ("task", "lang")
+    near = [r for r in others if all(r.facts.get(f) == group.facts.get(f) for f in keys)] or others
+    if not near:
+        raise ValueError("examples: none of the rows has an answer to show")
+    if k == 0:
+        return group
+    start = int(group.prompt_hash, 16) % len(near)
+    picked = [near[(start + i) % len(near)] for i in range(min(k, len(near)))]
+    shown = tuple(m for r in picked for m in (*r.prompt, Message("assistant", references(r)[0])) if m.role != "system")
+    system = tuple(m for m in group.prompt if m.role == "system")
+    rest = tuple(m for m in group.prompt if m.role != "system")
+    return replace(group, prompt=(*system, *shown, *rest), facts={**group.facts, "id": group.id})
+
+
+def with_fact(group: Group, fact: str) -> Group:
+    """The prompt with a fact of its row in front of the last user turn. Raises ValueError where a row lacks it."""
+    if fact not in group.facts:
+        raise ValueError(f"fact: row {group.id} has no {fact!r}; known: {', '.join(group.facts)}")
+    *before, last = group.prompt
+    told = group.facts[fact]
+    said = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+    turn = Message(last.role, f"{said}\n\n{last.content}")
+    return replace(group, prompt=(*before, turn), facts={**group.facts, "id": group.id})
+
+
+def _about(path: Path) -> dict[str, Any]:
+    body = json.loads((path / "eval.json").read_text(encoding="utf-8"))
+    return {k: body[k] for k in ("model", "cost", "rows") if k in body}
+
+
+def cost_of(path: str) -> dict[str, Any]:
+    """What a run's files say it took: seconds, rows (labels), trained tokens, parameters; None for what was not trained here."""
+    run = Run(path)
+    done = run.finished
+    if done is None:
+        return {"seconds": None, "rows": None, "tokens": None, "parameters": None, "memory": None, "method": None}
+    steps = read_lines(run.metrics) if run.metrics.is_file() else []
+    seen = [s.get("memory_gib") or s.get("memory") for s in steps]
+    return {
+        "seconds": done.get("seconds"),
+        "rows": sum(d["kept"] for d in done.get("data", [])),
+        "tokens": int(sum(s.get("trained_tokens", 0) for s in steps)),
+        "parameters": done.get("parameters", {}).get("trainable"),
+        "memory": max((float(m) for m in seen if m is not None), default=None),
+        "method": done.get("method"),
+    }
+
+
+def _by(rows: Mapping[str, Any], figure: str, fact: str, seed: int) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Per value of a fact, the figure of each model; empty where every row has the same value."""
+    values = sorted({str(r["facts"][fact]) for made in rows.values() for r in made if fact in r["facts"]})
+    if len(values) < 2:
+        return {}
+    out: dict[str, list[tuple[str, dict[str, Any]]]] = {v: [] for v in values}
+    for name, made in rows.items():
+        known = by_id(made, figure)
+        for value in values:
+            mine = [known[str(r["id"])] for r in made if str(r["facts"].get(fact)) == value and str(r["id"]) in known]
+            if mine:
+                out[value].append((name, plain(cluster_bootstrap(mine, seed=seed))))
+    return out
+
+
+def _curve(named: Mapping[str, str], measured: Mapping[str, Evaluated], main: str) -> dict[str, list[list[Any]]]:
+    """Per method with runs on different numbers of rows: [rows, name, figure] in order of rows."""
+    found: dict[str, list[list[Any]]] = {}
+    for name, path in named.items():
+        told = cost_of(path)
+        if told["method"] is not None:
+            found.setdefault(told["method"], []).append([told["rows"], name, plain(measured[name].metrics[main])])
+    return {m: sorted(made) for m, made in found.items() if len({rows for rows, *_ in made}) > 1}
+
+
+def most_apart(rows: Mapping[str, Any], figure: str, shown: int = 6) -> list[dict[str, Any]]:
+    """The prompts on which the models' figures differ most, with an answer of each."""
+    known = {n: by_id(made, figure) for n, made in rows.items()}
+    ids = [i for i in next(iter(known.values())) if all(i in k for k in known.values())]
+    gap = {i: float(np.ptp([k[i] for k in known.values()])) for i in ids}
+    first = {str(r["id"]): r for r in next(iter(rows.values()))}
+    answers = {
+        n: {str(r["id"]): r.get("answers") or [str(r.get("said", ""))] for r in made} for n, made in rows.items()
+    }
+    out = []
+    for i in sorted(ids, key=lambda i: -gap[i])[:shown]:
+        if gap[i] == 0:
+            break
+        said = [{"model": n, "answer": answers[n][i][0], "figure": known[n][i]} for n in rows]
+        prompt = "\n".join(m["content"] for m in first[i]["prompt"])
+        out.append({"id": i, "prompt": prompt, "wanted": (first[i].get("references") or [None])[0], "said": said})
+    return out

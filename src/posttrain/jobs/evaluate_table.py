@@ -1,0 +1,43 @@
+"""The table of an evaluation in the terminal: three columns one under the other, each figure with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from posttrain.evals.columns import ASKS, COLUMNS, Line, parts_of
+from posttrain.jobs.job import Context
+
+
+def show(made: Sequence[Line], about: Mapping[str, Any], context: Context) -> None:
+    """Print the lines, and what the model is."""
+    for column in COLUMNS:
+        found = parts_of(made, column)
+        facts = {k: v for k, v in (about.get("model") or {}).items() if v is not None} if column == "capability" else {}
+        if not found and not facts:
+            continue
+        context.console.print(Text(f"{column}: {ASKS[column]}", style="bold"))
+        if facts:
+            context.say("  " + ", ".join(f"{k} {v:,}" for k, v in facts.items()))
+        if found:
+            context.console.print(_table(found))
+
+
+def _table(parts: Mapping[str, Sequence[Line]]) -> Table:
+    paired = any(line.difference is not None for lines in parts.values() for line in lines)
+    out = Table(box=None, pad_edge=False, show_header=paired, header_style="bold")
+    for head in ("figure", "value", *(("difference", "could see") if paired else ()), "prompts", "what it is"):
+        out.add_column(head, overflow="fold")
+    for part, lines in parts.items():
+        out.add_row(Text(part, style="italic"))
+        for line in lines:
+            more = ()
+            if paired:
+                least = "" if line.smallest is None else f"{line.smallest:.3f}"
+                more = ("" if line.difference is None else str(line.difference), least)
+            told = line.where.means + ({"down": " (lower is better)"}.get(line.where.better, ""))
+            out.add_row(*(Text(t) for t in (f"  {line.name}", str(line.value), *more, str(line.value.n), told)))
+    return out
