@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 export POSTTRAIN_BENCH_PYTHON ?= $(CURDIR)/$(BENCH)/bin/python
 
-.PHONY: setup demo test test-slow check format bench-env bench study docs clean
+.PHONY: setup demo test test-slow check format bench-env bench lm-eval study docs clean
 
 setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml requirements.txt
@@ -44,6 +44,13 @@ $(BENCH)/.done: requirements-bench.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	touch $@
+
+lm-eval: .venv-lm-eval/.done
+.venv-lm-eval/.done: requirements-lm-eval.txt
+	$(PYTHON) -m venv .venv-lm-eval
+	.venv-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lm-eval.txt
 	touch $@
 
 bench: setup bench-env
