@@ -15,6 +15,7 @@ from posttrain.core.method import Method
 from posttrain.core.needs import EVERY, Needs, Output
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
+from posttrain.models.heads import LikelihoodHead
 from posttrain.train.loop import accumulate
 
 WIDTH = 32
@@ -57,6 +58,8 @@ def engine_for(
     heads: dict[str, nn.Module] = {}
     if needs.score:
         heads["score"] = nn.Linear(WIDTH, needs.score, bias=False)
+        if needs.likelihood:
+            heads["score"] = LikelihoodHead(WIDTH, needs.score, needs.likelihood)
     if needs.value:
         heads["value"] = nn.Linear(WIDTH, needs.value)
     if needs.labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from posttrain.core.needs import Needs
+from posttrain.engine.local import LocalEngine
+from posttrain.methods.dpo import pairs
 from posttrain.models.adapters import Lora, add_lora
-from posttrain.models.heads import export_reward_model, for_needs, load_reward, score_head, value_head
+from posttrain.models.heads import LikelihoodHead, export_reward_model, for_needs, load_reward, score_head, value_head
 from posttrain.models.load import load, save
 from posttrain.models.trunk import backbone
 from tests.models.tiny import tiny_directory
@@ -53,6 +56,23 @@ def test_heads_are_saved_beside_the_model_and_found_again(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="known: score, value"):
         for_needs(again, Needs(heads=("other",)))
     assert for_needs(loaded, Needs(logp=True)) == {}
+
+
+def test_a_score_that_starts_as_the_likelihood(tmp_path: Path) -> None:
+    """Fresh, it is the mean log-prob of each answer times its weight; saved and read again it keeps that weight, whatever is asked."""
+    loaded = load(tiny_directory(tmp_path / "a", "llama"))
+    needs = Needs(score=1, logp=True, likelihood=3.0)
+    engine = LocalEngine(loaded.model, for_needs(loaded, needs), needs=needs)
+    batch = engine.layout(pairs())
+    out = engine.score(batch, needs)
+    assert out.score is not None and out.logp is not None
+    parts = out.logp.split([int(b - a) for a, b in itertools.pairwise(batch.tokens_of)])
+    assert out.score[:, 0].tolist() == pytest.approx([3.0 * p.mean().item() for p in parts], rel=1e-5)
+    save(loaded, tmp_path / "b", heads=nn.ModuleDict(engine.heads).state_dict())
+    again = for_needs(load(tmp_path / "b"), Needs(score=1))["score"]
+    assert isinstance(again, LikelihoodHead) and again.likelihood.item() == 3.0
+    with pytest.raises(ValueError, match="likelihood: 0"):
+        export_reward_model(loaded, again, tmp_path / "c")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3", "phi3", "gpt2", "mixtral"])

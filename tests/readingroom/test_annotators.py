@@ -81,7 +81,7 @@ def test_annotation_is_labelled_a_simulation_and_is_deterministic():
     once, twice = annotate(groups, crowd, seed=1), annotate(groups, crowd, seed=1)
     assert [g.to_json() for g in once] == [g.to_json() for g in twice]
     assert annotate(groups[::-1], crowd, seed=1)[0].to_json() == once[-1].to_json()
-    assert {g.facts["annotator"] for g in once} == {"simulated:readingroom-1:a", "simulated:readingroom-1:b"}
+    assert {g.facts["annotator"] for g in once} == {"simulated:readingroom-2:a", "simulated:readingroom-2:b"}
     assert all(g.facts["simulation"] == SIMULATION_NOTE for g in once)
 
 

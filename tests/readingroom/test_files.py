@@ -64,7 +64,7 @@ def test_write_plain_files(tmp_path, capsys):
     pair = rows["preferences.jsonl"][0]
     assert pair["chosen"] != pair["rejected"] and pair["by"].startswith("simulated:")
     about = json.loads((tmp_path / "about.json").read_text("utf-8"))
-    assert about["world"] == "readingroom-1" and about["rows"]["demos.jsonl"] == 30
+    assert about["world"] == "readingroom-2" and about["rows"]["demos.jsonl"] == 30
 
 
 def test_show_prints_every_task(capsys):

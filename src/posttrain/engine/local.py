@@ -25,6 +25,7 @@ from posttrain.engine.optimizer import Optimizer, global_norm
 from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.engine.work import Work
 from posttrain.models import critic
+from posttrain.models.heads import LikelihoodHead
 from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
@@ -175,8 +176,9 @@ class LocalEngine:
         if needs.own or needs.labels or needs.pooled:
             return token_outputs(model, self.heads, piece, needs, path, self.head_limit)
         work = self._work.setdefault(id(model), Work(model))
-        self.flops += work.forward(piece, needs.head_rows) * (3 if torch.is_grad_enabled() else 1)
-        rows_needed = needs.head_rows or (needs.value > 0 and self.critic is None) or needs.hidden
+        weighs = needs.score > 0 and isinstance(self.heads["score"], LikelihoodHead)
+        self.flops += work.forward(piece, needs.head_rows or weighs) * (3 if torch.is_grad_enabled() else 1)
+        rows_needed = needs.head_rows or weighs or (needs.value > 0 and self.critic is None) or needs.hidden
         places = [piece.source] if rows_needed else []
         if needs.score:
             places.append(piece.last)
@@ -198,6 +200,10 @@ class LocalEngine:
             extra["value"] = self.heads["value"](at_rows if self.critic is None else self._critic_states(piece, path))
         if needs.score:
             extra["score"] = self.heads["score"](parts[-1])
+        if weighs:
+            assert at_rows is not None
+            said = token_scores(Head.of(model), at_rows, piece.target, Needs(logp=True), None, self.head_limit).logp
+            extra["score"] = extra["score"] + self.heads["score"].added(said, piece.row, piece.R)
         if needs.hidden:
             extra["hidden"] = at_rows
         fields = {name: getattr(out, name) for name in Output.__slots__ if name != "heads"}

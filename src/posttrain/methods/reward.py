@@ -1,7 +1,8 @@
 """Reward models: a score per answer that agrees with people's comparisons.
 
 Pairs by Bradley-Terry with margins (Llama 2, arXiv:2307.09288) and centring (Eisenstein et al. 2023, arXiv:2312.09244); rankings of k, ties
-allowed, by Plackett-Luce. The score is a linear head on the last trained token, in fp32 (Stiennon et al. 2020, arXiv:2009.01325).
+allowed, by Plackett-Luce. The score is a linear head on the last trained token, in fp32 (Stiennon et al. 2020, arXiv:2009.01325), where
+asked beside the answer's own likelihood (`models.heads.LikelihoodHead`).
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ class RewardModel(Method):
     centring: NonNegativeFloat = 0.0
     """Weight of (score_i + score_j)^2, which holds the mean of the scores near 0; 0.01 is usual."""
 
+    likelihood: NonNegativeFloat = 0.0
+    """The score starts as this times the answer's mean log-probability, and stays beside what is learned; 0: the head alone. With few
+    comparisons it finds slips that a head does not; such a score fits no sequence-classification class."""
+
     def needs(self) -> Needs:
-        return Needs(score=1)
+        return Needs(score=1, likelihood=self.likelihood)
 
     def accepts(self, group: Group) -> str | None:
         return not_compared(group)
@@ -66,5 +71,5 @@ class RewardModel(Method):
                     {"score": [[1.0], [1.0]]}, {"comparison": math.log(2), "centre": 0.04}, fields={"centring": 0.01}
                 ),
             },
-            variants=({"centring": 0.01},),
+            variants=({"centring": 0.01}, {"likelihood": 4.0}),
         )

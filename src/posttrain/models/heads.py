@@ -39,6 +39,33 @@ def score_head(width: int, outputs: int = 1, generator: torch.Generator | None =
     return head
 
 
+class LikelihoodHead(LinearHead):
+    """A score head that adds `likelihood` times the answer's mean log-probability under the same model's language-model head.
+
+    What a model thinks unlikely is often wrong, and a head on one state gathers that from many comparisons only. The model's own likelihood
+    as a reward: Rafailov et al. 2024, arXiv:2404.12358; its head kept beside the score's: Yang et al. 2024, arXiv:2406.10216.
+    """
+
+    likelihood: Tensor
+
+    def __init__(self, width: int, outputs: int = 1, likelihood: float = 1.0) -> None:
+        super().__init__(width, outputs, bias=False, dtype=torch.float32)
+        self.register_buffer("likelihood", torch.tensor(float(likelihood)))
+
+    def added(self, logp: Tensor, row: Tensor, rows: int) -> Tensor:
+        """[rows, 1] what the answers' log-probs [N] of rows [N] add to their scores."""
+        ones = torch.ones_like(logp)
+        total = logp.new_zeros(rows).index_add(0, row, logp)
+        return (self.likelihood * total / logp.new_zeros(rows).index_add(0, row, ones).clamp(min=1.0)).unsqueeze(1)
+
+
+def likelihood_head(width: int, outputs: int, likelihood: float) -> LikelihoodHead:
+    """A fresh head that starts as the likelihood alone: its weights are zero."""
+    head = LikelihoodHead(width, outputs, likelihood)
+    nn.init.zeros_(head.weight)
+    return head
+
+
 def value_head(width: int, outputs: int = 1) -> LinearHead:
     """A fresh value head: zero weight and bias."""
     head = LinearHead(width, outputs, bias=True, dtype=torch.float32)
@@ -77,8 +104,9 @@ def for_needs(loaded: Loaded, needs: Needs) -> dict[str, nn.Module]:
     for name, outputs, fresh in kinds:
         if not outputs:
             continue
-        head = fresh(width, outputs)
         state = {k.removeprefix(f"{name}."): v for k, v in saved.items() if k.startswith(f"{name}.")}
+        weighed = name == "score" and ("likelihood" in state if state else needs.likelihood > 0)
+        head = likelihood_head(width, outputs, needs.likelihood) if weighed else fresh(width, outputs)
         if state:
             if state["weight"].shape != head.weight.shape:
                 raise ValueError(
@@ -123,6 +151,10 @@ def export_reward_model(
         or tokenizer.pad_token_id == tokenizer.eos_token_id
     ):
         raise ValueError(f"{loaded.path}: a reward model needs a pad token that is not a stop token")
+    if isinstance(head, LikelihoodHead):
+        raise ValueError(
+            "this score adds the answer's likelihood, which a sequence-classification class cannot; train with likelihood: 0"
+        )
     weight = (head.weight if isinstance(head, nn.Linear) else head).detach().float().cpu() * gain
     model, trunk = _plain(loaded.model)
     config = copy.deepcopy(model.config)

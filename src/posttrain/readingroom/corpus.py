@@ -42,8 +42,8 @@ DESK_LANGS = ("en",) * 42 + ("fr",) * 42 + ("ru",) * 8 + ("zh",) * 8
 def transcript(draw: Draw) -> str:
     """One to three exchanges of the desk on any task; about half of the answers are flawed.
 
-    Some desks keep a log in which a colleague marked each answer, as forums and reviews do in the texts that large models read: so the
-    base has met the notion of a better and a worse answer, from the generator's own knowledge of what it spoilt, never from the gold reward.
+    Some desks keep a log in which a colleague marked each answer, as forums and reviews do in the texts that large models read: the base
+    has met the notion of a worse answer. A mark says what the generator spoilt; the gold reward is never asked.
     """
     out = []
     marked = draw.chance(MARKED)

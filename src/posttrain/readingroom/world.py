@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from posttrain.readingroom import vocabulary as v
 
-VERSION = "readingroom-1"
+VERSION = "readingroom-2"
 SIMULATION_NOTE = "simulated world, program-written truth; no real reader, book or annotator"
 
 T = TypeVar("T")
