@@ -1,6 +1,6 @@
 """Speed and memory of training steps against TRL 1.16, default and tuned, step by step in turn.
 
-    python benchmarks/compare_trl.py --method sft|dpo|reward|kto --size 6m|27m [--rounds 10] [--threads 2]
+    python -m benchmarks.compare_trl --method sft|dpo|reward|kto|all --size 6m|27m|all [--rounds 10] [--threads 2]
 
 Three live processes (`our_side.py`; `trl_side.py` in its two modes) take one optimizer step each in every round, so that whatever
 else the machine does falls on all of them; the first round is warm-up. The same weights, rows and optimizer; posttrain and TRL
@@ -9,7 +9,7 @@ than TRL, so only its first step must agree). Rates count real tokens, dense-equ
 
 The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our median rate over TRL's median rate
 in either mode; `limit`, what the tuned ratio would be if ours ran at the FLOP floor (the operations of a step with shared
-prompts at the matrix-multiplication peak that this program measures first); and TRL's smaller peak memory over ours. Raw step
+prompts at the matrix-multiplication peak that this program measures first); and our peak memory over TRL's smaller one. Raw step
 times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
 """
 
@@ -26,9 +26,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import workload
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # the sides are scripts of this directory, and import their workload by its bare name
+
+import workload  # noqa: E402
+
 FORWARDS = {"sft": 3, "reward": 3, "dpo": 4, "kto": 4}
 """Forward-equivalents of a step: forward and backward are three, a live reference pass a fourth."""
 
@@ -153,7 +155,7 @@ def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, A
         "default": rate["posttrain"] / rate["default"],
         "tuned": rate["posttrain"] / rate["tuned"],
         "limit": floor_rate / rate["tuned"],
-        "memory": min(memory["default"], memory["tuned"]) / memory["posttrain"],
+        "memory": memory["posttrain"] / min(memory["default"], memory["tuned"]),
         "loss_gap": gap,
         "floor_tokens_per_second": floor_rate,
         "gemm_gflops": peak / 1e9,
@@ -162,44 +164,53 @@ def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", choices=sorted(FORWARDS), required=True)
-    parser.add_argument("--size", choices=sorted(workload.SIZES), required=True)
+    parser.add_argument("--method", choices=[*sorted(FORWARDS), "all"], required=True)
+    parser.add_argument("--size", choices=[*sorted(workload.SIZES), "all"], required=True)
     parser.add_argument("--rounds", type=int, default=10, help="steps of each side, the first one is warm-up")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     if given.rounds < 6:
         raise SystemExit("--rounds: at least 6 (a warm-up and five measured steps)")
-    rows = workload.rows(given.method, given.rounds, workload.SIZES[given.size].vocab)
-    load, peak = [os.getloadavg()[0]], gemm_peak(given.threads)
+    methods = sorted(FORWARDS) if given.method == "all" else [given.method]
+    sizes = sorted(workload.SIZES) if given.size == "all" else [given.size]
+    lines = [compare(m, s, given.rounds, given.threads) for s in sizes for m in methods]
+    if len(lines) > 1:
+        print("\n".join(["", *lines]))
+
+
+def compare(method: str, size: str, rounds: int, threads: int) -> str:
+    """One case: run all sides in turn, write the raw times, print and return the last line."""
+    rows = workload.rows(method, rounds, workload.SIZES[size].vocab)
+    load, peak = [os.getloadavg()[0]], gemm_peak(threads)
     with tempfile.TemporaryDirectory(prefix="compare-trl-") as name:
         folder = Path(name)
-        workload.write_model(folder / "model", given.size)
+        workload.write_model(folder / "model", size)
         workload.write_rows(folder / "rows.jsonl", rows)
-        live = sides(given.method, given.size, given.rounds, given.threads, folder)
-        for _ in range(given.rounds):
+        live = sides(method, size, rounds, threads, folder)
+        for _ in range(rounds):
             for side in live.values():
                 side.step()
             load.append(os.getloadavg()[0])
         for side in live.values():
             side.close()
-    print(
-        f"{given.method} {given.size}: {given.rounds - 1} measured rounds, {given.threads} threads, load {load[0]:.1f}-{max(load):.1f}"
-    )
-    result = report(given.method, given.size, live, rows, peak)
+    print(f"{method} {size}: {rounds - 1} measured rounds, {threads} threads, load {load[0]:.1f}-{max(load):.1f}")
+    result = report(method, size, live, rows, peak)
     raw = {
-        "command": f"compare_trl.py --method {given.method} --size {given.size} --rounds {given.rounds} --threads {given.threads}",
-        "threads": given.threads,
+        "command": f"python -m benchmarks.compare_trl --method {method} --size {size} --rounds {rounds} --threads {threads}",
+        "threads": threads,
         "load_average": load,
         "result": result,
         "sides": {n: {"ready": s.ready, "steps": s.steps} for n, s in live.items()},
     }
-    out = HERE / "results" / f"trl_{given.method}_{given.size}.json"
+    out = HERE / "results" / f"trl_{method}_{size}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(raw, indent=1) + "\n")
-    print(
-        f"{given.method} {given.size} default={result['default']:.2f} tuned={result['tuned']:.2f} "
+    line = (
+        f"{method} {size} default={result['default']:.2f} tuned={result['tuned']:.2f} "
         f"limit={result['limit']:.2f} memory={result['memory']:.2f}"
     )
+    print(line, flush=True)
+    return line
 
 
 if __name__ == "__main__":
