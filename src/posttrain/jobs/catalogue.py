@@ -11,6 +11,7 @@ from posttrain.jobs.demo import Demo
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.gap import Gap
 from posttrain.jobs.job import Job
+from posttrain.jobs.new_encoder import NewEncoder
 from posttrain.jobs.new_model import New
 from posttrain.jobs.redteaming import GateJob, RedTeamJob
 from posttrain.jobs.report import Report
@@ -29,6 +30,7 @@ __all__ = [
     "Gap",
     "GateJob",
     "New",
+    "NewEncoder",
     "RedTeamJob",
     "Report",
     "RewardReport",

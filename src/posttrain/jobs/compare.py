@@ -145,7 +145,7 @@ class Compare(Job):
             raise ValueError(f"figure: {main or 'none of ' + ', '.join(MAIN)} is not known of every model")
         base, stages = names[0], [n for n in names if n in named]
         objectives = self.objectives or tuple(
-            f for f in (main, "logp") if all(f in m.metrics for m in measured.values())
+            f for f in (main, "logp", "unsupported_claims") if all(f in m.metrics for m in measured.values())
         )
         points = {n: [_upward(f, measured[n].metrics[f].estimate) for f in objectives] for n in names}
         return {
@@ -221,7 +221,8 @@ def with_examples(group: Group, rows: Sequence[Group], k: int) -> Group:
     shown = tuple(m for r in picked for m in (*r.prompt, Message("assistant", references(r)[0])) if m.role != "system")
     system = tuple(m for m in group.prompt if m.role == "system")
     rest = tuple(m for m in group.prompt if m.role != "system")
-    return replace(group, prompt=(*system, *shown, *rest), facts={**group.facts, "id": group.id})
+    asked = sum(m.role == "user" for m in group.prompt)
+    return replace(group, prompt=(*system, *shown, *rest), facts={**group.facts, "id": group.id, "turns": asked})
 
 
 def with_fact(group: Group, fact: str) -> Group:

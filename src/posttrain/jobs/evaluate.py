@@ -42,7 +42,7 @@ from posttrain.rewards import Criterion
 from posttrain.rollout.sampler import Sampler
 from posttrain.stats import Interval, cluster_bootstrap
 
-KEPT = ("task", "lang", "split", "behaviour", "source_split")
+KEPT = ("task", "lang", "split", "behaviour", "turns")
 """Facts of a row that later comparisons group by."""
 
 
@@ -182,8 +182,8 @@ def _row(asked: Group, made: Group) -> dict[str, Any]:
         "answers": said,
         "stops": [r.stop for r in made.responses],
         "references": wanted,
-        "facts": {k: asked.facts[k] for k in KEPT if k in asked.facts}
-        | {"turns": sum(m.role == "user" for m in asked.prompt)},
+        "facts": {"turns": sum(m.role == "user" for m in asked.prompt)}
+        | {k: asked.facts[k] for k in KEPT if k in asked.facts},
         "figures": figures,
     }
 

@@ -142,9 +142,11 @@ class Train(Job):
 
     def run(self, context: Context | None = None) -> Run:
         """Train, and return the run. A finished run with unchanged inputs is reused; an interrupted one goes on."""
+        from posttrain.jobs.task_training import TaskTraining
         from posttrain.jobs.training import Training
 
-        return Training(self, context or Context()).run()
+        kind = TaskTraining if self.method.task else Training
+        return kind(self, context or Context()).run()
 
     def recipe(self) -> dict[str, Any]:
         """The recipe as plain values."""

@@ -359,15 +359,18 @@ class Training:
             stored = torch.float32 if self.job.save_dtype == "fp32" else torch.bfloat16
         else:
             stored = None
-        trained_heads = dict(self.engine.heads.state_dict())
-        if self.engine.critic is not None:  # its head stands on a trunk that is not saved
-            trained_heads = {n: v for n, v in trained_heads.items() if not n.startswith("value.")}
-        save(self.loaded, self.out.model, heads=trained_heads or None, dtype=stored)
+        self._save_model(stored)
         crash_point("model-written")
         self.out.finish(self._manifest())
         write_report(self.out.path)
         self.context.say(f"model {self.out.model}, report {self.out.report}")
         return self.out
+
+    def _save_model(self, stored: torch.dtype | None) -> None:
+        trained_heads = dict(self.engine.heads.state_dict())
+        if self.engine.critic is not None:  # its head stands on a trunk that is not saved
+            trained_heads = {n: v for n, v in trained_heads.items() if not n.startswith("value.")}
+        save(self.loaded, self.out.model, heads=trained_heads or None, dtype=stored)
 
     def _manifest(self) -> dict[str, Any]:
         trainable = sum(p.numel() for p in self.engine.named_parameters().values())

@@ -25,7 +25,7 @@ def causal_lm(model: Any) -> Any:
 def backbone(model: nn.Module) -> Any:
     """The stack that ends in the final norm, without the language-model head."""
     inner = causal_lm(model)
-    return getattr(inner, inner.base_model_prefix)
+    return getattr(inner, inner.base_model_prefix, inner)
 
 
 def is_encoder(model: nn.Module) -> bool:

@@ -210,26 +210,47 @@ def _figures(told: Mapping[str, Any]) -> str:
             label = Cell(name, sub=(f"{here['where']['part']}: " if here["where"]["part"] != part else "") + sub)
             part = here["where"]["part"]
             rows.append([label, *(_figure(by_name[n].get(name)) for n in names)])
+        if column == "capability":
+            rows = [*_shape(told, names), *rows]
         if rows:
             out.append(card(title, table(("figure", *names), rows, numeric=range(1, len(names) + 1))))
     return "".join(out)
+
+
+SHAPE = {
+    "parameters": "all weights",
+    "layers": "depth",
+    "context": "longest sequence, in tokens",
+    "flops": "work of one token at full context",
+}
+
+
+def _shape(told: Mapping[str, Any], names: Sequence[str]) -> list[list[Cell | str]]:
+    """What the models are, before they say anything."""
+    shapes = {n: told["about"][n].get("model") or {} for n in names}
+    kept = [k for k in SHAPE if any(shapes[n].get(k) is not None for n in names)]
+    return [[Cell(k, sub=SHAPE[k]), *(Cell(_count(shapes[n].get(k)), class_="n") for n in names)] for k in kept]
+
+
+def _three(value: float) -> str:
+    """Three decimals: more than any of these samples could tell."""
+    return f"{value:.3f}" if abs(value) < 100 else number(value)
 
 
 def _figure(line: Mapping[str, Any] | None) -> Cell:
     if line is None:
         return Cell("")
     value = line["value"]
-    sub = "no interval" if value["low"] is None else f"[{number(value['low'])}, {number(value['high'])}]"
-    return Cell(number(value["estimate"]), sub=sub, class_="n")
+    sub = "no interval" if value["low"] is None else f"[{_three(value['low'])}, {_three(value['high'])}]"
+    return Cell(_three(value["estimate"]), sub=sub, class_="n")
 
 
 def _front(told: Mapping[str, Any]) -> str:
     main = told["main"]
     values = {n: v for n in told["models"] if (v := value_of(told, n, main)) is not None}
-    out = []
+    out: list[str] = []
     kept = ", ".join(told["front"])
     words = f"No other model is at least as good on all of {', '.join(told['objectives'])} and better on one: {kept}."
-    out.append(node("p", escape(words)))
     if len(told["objectives"]) > 1:
         second = told["objectives"][1]
         points = [(_mark(n, told), p[1], values[n]) for n, p in told["points"].items() if n in values]
@@ -244,7 +265,7 @@ def _front(told: Mapping[str, Any]) -> str:
     for method, made in told["curve"].items():
         xs, ys = [r for r, *_ in made], [v["estimate"] for *_, v in made]
         out.append(figure(f"{main} of {method} by rows", line_chart([Series(method, xs, ys)], main, "rows")))
-    return "".join(out)
+    return node("p", escape(words)) + node("div", "".join(out), class_="pair")
 
 
 def _mark(name: str, told: Mapping[str, Any]) -> str:
