@@ -65,7 +65,7 @@ def test_modes_and_conditions() -> None:
     assert torch.allclose(Steering(v, 0.3, "clamp")(1, states, True)[:, 0], torch.full((6,), 3.0))
     assert torch.allclose(Steering(v, 0, "ablate")(1, states, True)[:, 0], torch.zeros(6), atol=1e-6)
     assert torch.equal(Steering(v, 0.3, where="answer")(1, states, True), states)
-    moved = Steering(v, 0.3, conditional="unsafe")(1, states, False)
+    moved = Steering(v, 0.3, conditional="below")(1, states, False)
     harmless = states[:, 0] >= 0
     assert torch.equal(moved[harmless], states[harmless]) and not torch.equal(moved[~harmless], states[~harmless])
 
@@ -78,7 +78,7 @@ def test_the_sampler_decodes_steered_states(fused: bool) -> None:
     width = model.config.hidden_size
     plain = sampler.decode([[5, 6, 7], [8, 9]], n=1, seed=1)
     sampler.edit = Steering(
-        Vector(torch.nn.functional.normalize(torch.ones(width), dim=0), 1, 1.0, 1.0, -1e9), 5.0, conditional="unsafe"
+        Vector(torch.nn.functional.normalize(torch.ones(width), dim=0), 1, 1.0, 1.0, -1e9), 5.0, conditional="below"
     )
     calm = sampler.decode([[5, 6, 7], [8, 9]], n=1, seed=1)
     assert [s[0].tokens for s in calm] == [s[0].tokens for s in plain] and calm[0][0].logps == plain[0][0].logps

@@ -67,11 +67,12 @@ class Automaton:
         for text in allow:
             self._insert(text, False, banned=False)
         self._link()
+        self._reached: dict[int, frozenset[str]] = {}
         self._ids: dict[State, int] = {State(-1, 0, False, b""): DEAD, State(0, 0, False, b""): START}
         self.states: list[State] = list(self._ids)
-        self.table = np.zeros((64, 256), dtype=np.int32)
-        self.filled = np.zeros(64, dtype=bool)
-        self.filled[DEAD] = True
+        self.table = np.zeros((64, 256), dtype=np.int32)  # one row for each state that was left at least once
+        self.slot = np.zeros(64, dtype=np.int32)  # state -> its row; 0 is that of DEAD, and of states not met yet
+        self._rows = 1
 
     def _insert(self, text: str, word: bool, banned: bool) -> None:
         folded = self.folding.text(text)
@@ -155,21 +156,50 @@ class Automaton:
         if not valid:
             return self._character(state._replace(pending=b""), "\ufffd")
         if len(body) < need:
-            return state._replace(pending=body)
+            return self._lighter(state, body)._replace(pending=body)
         try:
             c = body.decode("utf-8")
         except UnicodeDecodeError:
             c = "\ufffd"
         return self._character(state._replace(pending=b""), c)
 
+    def _lighter(self, state: State, body: bytes) -> State:
+        """The state before a character of several bytes, moved to the root where no character that begins so can go on from its node:
+        otherwise every node would bring dozens of states that all do the same."""
+        if len(body) > 1 or body[0] >= 0xF0 or state.held or not state.node:
+            return state
+        reach, at = self._reach(body[0]), state.node
+        if "" in reach:
+            return state
+        while at:
+            if EDGE in self.next[at] or not reach.isdisjoint(self.next[at]):
+                return state
+            at = self.fail[at]
+        return state._replace(node=0)
+
+    def _reach(self, lead: int) -> frozenset[str]:
+        """Folded symbols of all characters of two or three bytes that begin with this byte; "" where one folds to nothing."""
+        if lead not in self._reached:
+            first, count = ((lead & 0x1F) << 6, 64) if lead < 0xE0 else ((lead & 0x0F) << 12, 4096)
+            folded = [self.folding.char(chr(c)) for c in range(first, first + count)]
+            self._reached[lead] = frozenset(c for f in folded for c in (f or [""]))
+        return self._reached[lead]
+
     def row(self, number: int) -> np.ndarray:
         """The 256 transitions of a state, computed on first use [256] int32."""
-        if not self.filled[number]:
+        if not self.slot[number] and number != DEAD:
             state = self.states[number]
             found = [self._number(self._byte(state, b)) for b in range(256)]
-            self.table[number] = found
-            self.filled[number] = True
-        return self.table[number]
+            if self._rows == len(self.table):
+                self.table = np.concatenate([self.table, np.zeros_like(self.table)])
+            self.table[self._rows] = found
+            self.slot[number] = self._rows
+            self._rows += 1
+        return self.table[self.slot[number]]
+
+    def after(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
+        """States after one byte each [n]; rows of `states` must have been asked for."""
+        return self.table[self.slot[states], bytes_]
 
     def _number(self, state: State | None) -> int:
         if state is None:
@@ -177,9 +207,8 @@ class Automaton:
         number = self._ids.setdefault(state, len(self.states))
         if number == len(self.states):
             self.states.append(state)
-            if number >= len(self.table):
-                self.table = np.concatenate([self.table, np.zeros_like(self.table)])
-                self.filled = np.concatenate([self.filled, np.zeros_like(self.filled)])
+            if number >= len(self.slot):
+                self.slot = np.concatenate([self.slot, np.zeros_like(self.slot)])
         return number
 
     def feed(self, number: int, body: bytes) -> int:

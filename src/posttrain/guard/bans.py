@@ -70,7 +70,7 @@ class Bans:
         for state in np.unique(states):
             self.automaton.row(int(state))
         owner, edge = self.vocabulary.trie.below(nodes)
-        return self.vocabulary.trie.child[edge], self.automaton.table[states[owner], self.vocabulary.trie.byte[edge]]
+        return self.vocabulary.trie.child[edge], self.automaton.after(states[owner], self.vocabulary.trie.byte[edge])
 
     def allowed(self, state: int) -> Tensor | None:
         """Tokens that may come next [V] bool, or None where all may. At least one stop token is always left."""

@@ -150,15 +150,15 @@ class Steering:
     """A vector at work: `sampler.edit = Steering(vector, 0.2)`.
 
     strength: c; `add` moves a state by c times the layer's mean norm (`raw`: by c times the raw mean difference). `clamp` sets the
-    projection to c times the mean norm, `ablate` to nothing. where: prompt, answer or both. conditional: `unsafe` acts only on states
-    whose projection lies below the threshold, so that others stay bit-identical; `always` acts everywhere.
+    projection to c times the mean norm, `ablate` to nothing. where: prompt, answer or both. conditional: acts only on states whose
+    projection lies below (or above) the threshold, so that all others stay bit-identical; `always` acts everywhere.
     """
 
     vector: Vector
     strength: float
     mode: Mode = "add"
     where: Literal["both", "prompt", "answer"] = "both"
-    conditional: Literal["always", "unsafe"] = "always"
+    conditional: Literal["always", "below", "above"] = "always"
     raw: bool = False
 
     def __call__(self, block: int, states: Tensor, prompt: bool) -> Tensor:
@@ -173,7 +173,7 @@ class Steering:
             move = (self.strength * v.scale if self.mode == "clamp" else 0.0) - along
         if self.conditional == "always":
             return states + move.unsqueeze(-1) * direction
-        fires = along < v.threshold
+        fires = along < v.threshold if self.conditional == "below" else along > v.threshold
         if not bool(fires.any()):
             return states
         return torch.where(fires.unsqueeze(-1), states + move.unsqueeze(-1) * direction, states)
