@@ -118,8 +118,9 @@ def test_pipelines_load_what_was_written(encoder: str, tmp_path: Path) -> None:
     where = trained(encoder, "sequence_classification", classed(), tmp_path / "c")
     said = pipeline("text-classification", model=where, device="cpu")("a red book 0")[0]
     assert said["label"] in ("red", "blue") and said["label"] == TaskModel(where).classes(["a red book 0"])[0]
-    text = tagged_notices(1)[0].responses[0].text
-    causal = trained(base(tmp_path), "token_classification", tagged_notices(8), tmp_path / "t")
+    text = "Anna Kern reads"
+    people = [Group((), (doc(text, marks=(Mark("PER", 0, 9),)),))] * 8
+    causal = trained(base(tmp_path), "token_classification", people, tmp_path / "t")
     told = pipeline("token-classification", model=causal, device="cpu", ignore_labels=[])(text)
     tags = [t["entity"] for t in told if t["start"] is not None and t["start"] < t["end"]]
     assert tags == TaskModel(causal).tags([text])[0]

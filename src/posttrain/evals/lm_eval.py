@@ -62,9 +62,9 @@ def read_results(body: dict) -> dict[str, Interval]:
         n = int((body.get("n-samples", {}).get(task) or {}).get("effective", 0))
         for name, value in figures.items():
             metric, _, rule = name.partition(",")
-            if metric.endswith("_stderr") or not isinstance(value, int | float):
+            if metric.endswith("_stderr") or metric == "sample_len" or not isinstance(value, int | float):
                 continue
             se = figures.get(f"{metric}_stderr,{rule}")
-            half = Z * se if isinstance(se, int | float) else float("nan")
+            half = Z * se if isinstance(se, int | float) and se > 0 else float("nan")  # an error of 0 tells nothing
             out[f"{task}/{metric}"] = Interval(value, value - half, value + half, n, "normal, lm-eval's error", 0.95)
     return out
