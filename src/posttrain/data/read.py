@@ -22,6 +22,7 @@ from posttrain.core.files import hash_tree
 from posttrain.core.group import Group
 from posttrain.data import shapes
 from posttrain.data.files import Bad, Found
+from posttrain.data.presets import Preset, preset
 from posttrain.data.shapes.shape import Shape
 from posttrain.data.tables import rows as rows_of
 from posttrain.data.template import Template, map_columns
@@ -79,12 +80,18 @@ def read(
 ) -> Read:
     """Read a file, a directory or ``hub:owner/name`` into Groups.
 
+    ``hub:alpaca`` and the like are presets (`data.presets`); shape ``hub:alpaca`` reads a local copy as one.
     shape: a name of `shapes.NAMES`; recognised from the first rows when not given. columns: {our name: the file's name}.
     template: the prompt's text from columns, or {column to make: template}. split: of a directory or hub data set.
     limit: rows at most. bad: stop at a row that cannot be read, or keep it aside and count it. progress: told the rows
     read so far, every 1,000. Raises ValueError with one clear line (file:line: what; remedy).
     """
     path = os.fspath(source)
+    named = preset(shape or "") or preset(path)
+    if named is not None:
+        at = named.source if preset(path) is not None else path
+        made = _preset(named, at, split or (named.split if at.startswith("hub:") else None), limit, bad, columns)
+        return replace(made, path=path)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give a number of rows of 1 or more")
     counts = Counts()
@@ -110,6 +117,36 @@ def read(
         raise ValueError(f"{path}: {why}")
     body = digest.hexdigest() if digest else hash_tree(Path(path))
     return Read(groups, maker.name, path, body, counts)
+
+
+def _preset(
+    known: Preset,
+    path: str,
+    split: str | None,
+    limit: int | None,
+    bad: Literal["stop", "aside"],
+    columns: Mapping[str, str] | None,
+) -> Read:
+    """A set of the lessons, or a local copy of the same shape: rows assembled where only several make a group, origin in the facts."""
+    if known.assemble is None:
+        made = read(path, None, columns or known.columns or None, split=split, limit=limit, bad=bad)
+        groups = made.groups
+    else:
+        counts = Counts()
+        digest = hashlib.sha256()
+        rows = [f.row for f in _counted(itertools.islice(rows_of(path, split), limit), counts, digest, bad, None)]
+        groups = known.assemble(rows)
+        if not groups:
+            raise ValueError(
+                f"{path}: no group could be assembled of {len(rows)} rows; is this a copy of {known.repository}?"
+            )
+        counts.kept, counts.groups = len(rows), len(groups)
+        made = Read(groups, f"{known.repository} assembled", path, digest.hexdigest(), counts)
+    told = [replace(g, facts={**known.facts, **g.facts}) for g in groups]
+    made.counts.notes[
+        f"answers by {known.origin}; licence {known.licence}; languages {', '.join(known.languages)}"
+    ] += 1
+    return replace(made, groups=told)
 
 
 def _refuse(row: Bad, counts: Counts, bad: str) -> None:
