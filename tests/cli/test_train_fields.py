@@ -83,6 +83,7 @@ TRAIN: dict[str, Row] = {
     "device": Row("cuda", "device" if torch.cuda.is_available() else "refused"),
     "threads": Row(2, "threads", {"threads": 1, "steps": 1}),
     "token_budget": Row(30, "pieces"),
+    "recompute": Row("on", "recomputed"),
     "layout": Row("dense", "layout"),
     "checkpoint_every": Row(1, "checkpoints"),
     "keep": Row(1, "checkpoints", {"checkpoint_every": 1}),
@@ -105,6 +106,7 @@ OPTIMIZER: dict[str, Row] = {
     "betas": Row([0.5, 0.9]),
     "eps": Row(0.01),
     "clip": Row(0.0),
+    "states": Row("8bit", "refused"),
 }
 SELECTION: dict[str, Row] = {"only": Row(["*q_proj*"]), "freeze": Row(["*q_proj*"])}
 LORA: dict[str, Row] = {
@@ -231,6 +233,7 @@ def outcome(training: Training) -> dict[str, Any]:
         "threads": json.loads(out.manifest.read_text(encoding="utf-8"))["threads"],
         "layout": json.loads(out.manifest.read_text(encoding="utf-8"))["layout"],
         "pieces": len(engine.plan(engine.layout(training.parts[0].groups[:4]), training.job.method.atom)),
+        "recomputed": [n for n in training.notes if "computed again" in n],
         "device": str(engine.device),
         "class": type(training.loaded.model).__name__,
         "place": out.path.name,

@@ -36,6 +36,8 @@ class Optimizer(Spec):
     """Decay of Adam's two moments."""
     eps: PositiveFloat = 1e-8
     """Adam's denominator floor."""
+    states: Literal["fp32", "8bit"] = "fp32"
+    """Precision of the two moments: 8bit takes a quarter of their memory, on GPUs, by the library bitsandbytes."""
     clip: NonNegativeFloat = 1.0
     """Gradients are scaled down to this global norm; 0 leaves them."""
 
@@ -61,12 +63,21 @@ class Optimizer(Spec):
             peak = (self.head_lr or lr) if name in heads else lr
             decay = self.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((peak, decay), []).append(parameter)
-        return torch.optim.AdamW(
-            [{"params": ps, "lr": lr_, "peak": lr_, "weight_decay": wd} for (lr_, wd), ps in groups.items()],
-            betas=self.betas,
-            eps=self.eps,
-            fused=True,
-        )
+        made = [{"params": ps, "lr": lr_, "peak": lr_, "weight_decay": wd} for (lr_, wd), ps in groups.items()]
+        if self.states == "8bit":
+            return eight_bit(made[0]["params"][0].device)(made, betas=self.betas, eps=self.eps)  # type: ignore[index]
+        return torch.optim.AdamW(made, betas=self.betas, eps=self.eps, fused=True)
+
+
+def eight_bit(device: torch.device) -> type[torch.optim.AdamW]:
+    """AdamW with 8-bit moments (Dettmers et al. 2021, arXiv:2110.02861). Raises ValueError without a GPU or without the library."""
+    if device.type != "cuda":
+        raise ValueError("optimizer.states: 8bit needs a CUDA GPU; use fp32")
+    try:
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
+    except ImportError:
+        raise ValueError("optimizer.states: 8bit needs `pip install bitsandbytes`, or use fp32") from None
+    return AdamW8bit  # type: ignore[no-any-return]
 
 
 class NonFiniteGradient(RuntimeError):

@@ -60,6 +60,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "save_dtype",
         "threads",
         "token_budget",
+        "recompute",
         "layout",
         "trust_remote_code",
     ),

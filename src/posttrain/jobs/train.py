@@ -77,8 +77,10 @@ class Train(Job):
     """Where to train."""
     threads: PositiveInt | None = None
     """CPU threads; none measures which is faster on this shape."""
-    token_budget: PositiveInt = 8192
-    """Stream tokens of one forward; a batch beyond it is cut, with the same gradient."""
+    token_budget: PositiveInt | None = None
+    """Stream tokens of one forward; a batch beyond it is cut, with the same gradient. None takes 1024 on CPUs, 8192 on GPUs."""
+    recompute: Literal["auto", "on", "off"] = "auto"
+    """Compute blocks again in the backward: a third more work for much less memory; auto does so only where a step would not fit."""
     layout: Literal["auto", "shared", "dense"] = "auto"
     """Share prompts between answers (auto verifies it on the first batch), or pad as others do."""
     cache: str | None = None

@@ -31,11 +31,13 @@ from posttrain.jobs.threads import choose_threads
 from posttrain.jobs.train import Train, now
 from posttrain.models import adapters, freeze, heads
 from posttrain.models.load import Loaded, load, save
+from posttrain.models.recompute import recompute_blocks
 from posttrain.models.render import Renderer
 from posttrain.models.teacher import load_teacher
 from posttrain.train import checkpoint, hooks
 from posttrain.train.loop import train
 from posttrain.train.preflight import PreflightError, Subject, preflight
+from posttrain.train.state_checks import fits_well
 
 PROBED = 4
 """Prompts that an online run answers before its first step, to check sampler, reward and losses with."""
@@ -191,6 +193,7 @@ class Training:
         passes, minibatches = job.method.updates()
         engine.optimize(job.optimizer, job.optimizer.lr or default, self.steps * passes * minibatches)
         self.loaded.model.eval()  # dropout is off in every role; eval() keeps library code from turning it on
+        self._recompute(engine)
         return engine
 
     def _source(self) -> tuple[Source, list[Group]]:
@@ -207,6 +210,15 @@ class Training:
 
     def _teacher(self, path: str) -> nn.Module:
         return load_teacher(assembly.resolve(path), self.loaded, self.job.pick_device())
+
+    def _recompute(self, engine: LocalEngine) -> None:
+        """Blocks are computed again in the backward where a step would not fit otherwise, or where the recipe says so."""
+        groups = [g for p in self.parts for g in p.groups]
+        fits = self.job.sampled is not None or fits_well(engine, groups, self.job.batch)
+        if self.job.recompute == "on" or (self.job.recompute == "auto" and not fits):
+            count = recompute_blocks(self.loaded.model)
+            self.notes.append(f"{count} blocks are computed again in the backward, to save memory")
+            self.context.say(f"note: {self.notes[-1]}")
 
     def _keep_scores(self) -> None:
         """Log-probs of frozen roles go to disk where they can be read again: by other runs, or in a later pass."""

@@ -237,6 +237,14 @@ def estimate(engine: LocalEngine, groups: Sequence[Group], batch: int) -> dict[s
     }
 
 
+def fits_well(engine: LocalEngine, groups: Sequence[Group], batch: int, available: float | None = None) -> bool:
+    """Does the largest step leave a fifth of the free memory? True where free memory or the sizes cannot be known."""
+    free = free_bytes(engine.device) if available is None else available
+    if free is None or not groups:
+        return True
+    return sum(estimate(engine, groups, batch).values()) < 0.8 * free
+
+
 def free_bytes(device: torch.device) -> float | None:
     """Free memory of the device, None where it cannot be known."""
     if device.type == "cuda":
