@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import ClassVar, Literal
 
 import torch
 
@@ -14,6 +16,7 @@ from posttrain.jobs import assembly
 from posttrain.models import heads
 from posttrain.models.load import load
 from posttrain.models.render import Renderer
+from posttrain.rewards import Criterion, RewardExample
 
 PIECE = 64
 """Groups scored at a time."""
@@ -26,27 +29,71 @@ class ModelReward:
         self.loaded = load(assembly.resolve(path), dtype=dtype, device=device)
         if not any(name.startswith("score.") for name in heads.read_heads(self.loaded.path)):
             raise ValueError(f"{path}: no score head beside the model; give a run of `posttrain reward`")
-        needs = Needs(score=1)
+        self.votes = int(heads.read_heads(self.loaded.path)["score.weight"].shape[0])
+        needs = Needs(score=self.votes)
         self.engine = LocalEngine(self.loaded.model, heads.for_needs(self.loaded, needs), needs=needs)
         self.loaded.model.eval()
         self.renderer = Renderer.of(self.loaded)
         self.needs = needs
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
-        """One Score per response of each group, in order."""
-        out: list[list[Score]] = []
+        """One Score per response of each group, in order: the mean of the model's heads."""
+        return [[_score(sum(v) / len(v)) for v in row] for row in self.opinions(groups)]
+
+    def opinions(self, groups: Sequence[Group]) -> list[list[list[float]]]:
+        """[group][response][head]. Raises ValueError naming a row that cannot be rendered."""
+        out: list[list[list[float]]] = []
         for at in range(0, len(groups), PIECE):
             out += self._piece([unrendered(g) for g in groups[at : at + PIECE]])
         return out
 
-    def _piece(self, groups: Sequence[Group]) -> list[list[Score]]:
+    def _piece(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         rendered = [g for g in self.renderer.render_many(groups) if g is not None]
         batch = self.engine.layout(rendered)
         with torch.no_grad():
             scores = self.engine.score(batch, self.needs).score
         assert scores is not None
-        values = iter(scores[:, 0].tolist())
-        return [[Score(next(values), why="reward model") for _ in g.responses] for g in rendered]
+        values = iter(scores.tolist())
+        return [[next(values) for _ in g.responses] for g in rendered]
+
+
+def _score(value: float) -> Score:
+    return Score(value, {"model": value}, f"reward model: {value:.3g}")
+
+
+@lru_cache(maxsize=4)
+def opened(path: str, dtype: str, device: str) -> ModelReward:
+    """A reward model, loaded once however many rewards name it."""
+    return ModelReward(path, dtype, device)
+
+
+class Model(Criterion):
+    """What a trained reward model thinks of an answer; the mean of its heads where it has several."""
+
+    name: ClassVar[str] = "model"
+    verifiable: ClassVar[bool] = False
+    path: str
+    """A run of `posttrain reward`, or its model directory."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it computes."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of its weights."""
+
+    @property
+    def model(self) -> ModelReward:
+        """The loaded model. Raises ValueError for a directory without a score head."""
+        return opened(self.path, self.dtype, self.device)
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
+        return self.model(groups)
+
+    def votes(self, groups: Sequence[Group]) -> list[list[list[Score]]]:
+        """One opinion per head, for `ensemble` and `worst`."""
+        return [[[_score(v) for v in votes] for votes in row] for row in self.model.opinions(groups)]
+
+    @classmethod
+    def example(cls) -> RewardExample:
+        return RewardExample()
 
 
 def unrendered(group: Group) -> Group:

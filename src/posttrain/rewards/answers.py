@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
 from posttrain.core.group import Group, Response, Score, group
 from posttrain.rewards.criterion import Criterion, RewardExample, gold_first
 from posttrain.rewards.final_answer import final_answer
-from posttrain.rewards.math_value import Unreadable, Value, equal, parse
+from posttrain.rewards.math_value import Unreadable, Value, equal, parse, plain
 
 NUMBER = re.compile(r"[-−]?\d[\d.,' \u00a0\u202f]*(?:/\d+)?")
 SHOWN = 60
@@ -103,7 +103,7 @@ class Math(Criterion):
         """Equal in value, or as folded text where one of them has no value."""
         a, b = value_of(said), value_of(gold)
         if a is None or b is None:
-            return bool(folded(gold)) and folded(said) == folded(gold)
+            return bool(folded(gold)) and folded(plain(said)) == folded(plain(gold))
         return equal(a, b, self.tolerance)
 
     def last_number(self, text: str) -> str | None:

@@ -53,7 +53,8 @@ UNIT = re.compile(
     r"(?:\s+[a-zA-Z]{2,})*)\.?\s*$"
 )
 UNITS: Mapping[str, str] = {
-    **{u: u for u in ("m", "cm", "mm", "km", "kg", "g", "mg", "l", "ml", "s", "h", "min", "ms", "mph", "km/h", "m/s", "%", "deg", "j", "w", "v")},
+    **{u: u for u in ("m", "cm", "mm", "km", "kg", "g", "mg", "l", "ml", "s", "h", "min", "ms", "mph", "%", "deg", "j", "w", "v")},
+    "km/h": "km/h", "m/s": "m/s",
     "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km", "centimeter": "cm", "centimetre": "cm", "gram": "g",
     "kilogram": "kg", "liter": "l", "litre": "l", "second": "s", "sec": "s", "hour": "h", "hr": "h", "minute": "min",
     "degree": "deg", "percent": "%", "м": "m", "км": "km", "кг": "kg", "г": "g", "см": "cm",
