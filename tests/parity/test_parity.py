@@ -33,8 +33,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSS, GRADIENT = 1e-5, 1e-4
-NEAR_ZERO = 1e-6
-"""Below this a loss or a gradient is rounding noise of fp32 (a first GRPO step has loss 0), and is compared absolutely."""
+NEAR_ZERO = 4e-6
+"""Below this a loss or a gradient is rounding noise of fp32 (a first GRPO step has loss 0: terms of several nats cancel), and is
+compared absolutely."""
 
 
 def bench_python() -> Path:

@@ -172,7 +172,7 @@ class PPO(Method):
             price = self._ledger.multiplier
             score = (score - price * costs(batch, self._ledger.constraint.cost)) / (1 + price)
         if self.running:
-            known = self._moments if self._moments.count else self._of_step(score, engine)
+            known = self._moments if self._moments.seen else self._of_step(score, engine)
             score = known.applied(score, "shift" in self.running, "scale" in self.running)
         return score if self.reward_clip is None else score.clamp(-self.reward_clip, self.reward_clip)
 

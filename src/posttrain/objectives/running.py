@@ -13,21 +13,21 @@ TINY = 1e-8
 class Moments(NamedTuple):
     """How many values were seen, their mean, and the sum of their squared distances from it."""
 
-    count: float = 0.0
+    seen: float = 0.0
     mean: float = 0.0
     squares: float = 0.0
 
     def joined(self, count: float, mean: float, variance: float) -> Moments:
         """With `count` further values of this mean and (biased) variance."""
-        total = self.count + count
+        total = self.seen + count
         if total == 0:
             return self
         gap = mean - self.mean
-        squares = self.squares + variance * count + gap**2 * self.count * count / total
+        squares = self.squares + variance * count + gap**2 * self.seen * count / total
         return Moments(total, self.mean + gap * count / total, squares)
 
     def applied(self, values: Tensor, shift: bool, scale: bool) -> Tensor:
         """Values less the mean, over the standard deviation, as asked."""
         if shift:
             values = values - self.mean
-        return values / (self.squares / max(self.count, 1.0) + TINY) ** 0.5 if scale else values
+        return values / (self.squares / max(self.seen, 1.0) + TINY) ** 0.5 if scale else values

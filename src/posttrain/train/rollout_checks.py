@@ -65,8 +65,15 @@ def ratio(engine: LocalEngine, method: Method, batch: Batch) -> list[Finding]:
     if not method.online:
         return []
     text = f"Before any update the ratio is not 1: log-probs of sampler and trainer differ by up to {worst:.2g} (mean {mean:.2g})."
-    severity = "info" if getattr(method, "correction", None) is not None else "error"
-    return [Finding("R1", severity, text, "Sample at the method's temperature, or give the method a `correction`.")]
+    corrected = getattr(method, "correction", None) is not None
+    return [
+        Finding(
+            "R1",
+            "info" if corrected else "error",
+            text,
+            "Sample at the method's temperature, or give the method a `correction`.",
+        )
+    ]
 
 
 def placed(batch: Batch) -> list[Finding]:
