@@ -97,7 +97,10 @@ def test_agreeableness_as_multiple_choice(encoder: str, tmp_path: Path) -> None:
     """Which answer an agreeable speaker gives, on statements that the head never saw."""
     groups = []
     for row in lines("model-written-evals/persona/agreeableness.jsonl"):
-        pair = [doc(row[k].strip(), label=k == "answer_matching_behavior") for k in ("answer_matching_behavior", "answer_not_matching_behavior")]  # fmt: skip
+        pair = [
+            doc(row[k].strip(), label=k == "answer_matching_behavior")
+            for k in ("answer_matching_behavior", "answer_not_matching_behavior")
+        ]
         groups.append(Group((user(row["question"]),), tuple(sorted(pair, key=lambda r: r.text))))
     train, test = [g for i, g in enumerate(groups) if i % 3], [g for i, g in enumerate(groups) if i % 3 == 0]
     figures, _ = measure(head(encoder, "multiple_choice", train, tmp_path / "c", 120), test)

@@ -21,6 +21,7 @@ from posttrain.jobs.room_report import RoomReport
 from posttrain.jobs.sample import Sample
 from posttrain.jobs.scanning import Scan
 from posttrain.jobs.serving import Serve
+from posttrain.jobs.soup import Soup
 from posttrain.jobs.train import Train
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Sample",
     "Scan",
     "Serve",
+    "Soup",
     "Train",
     "build_job",
     "dump_job",
