@@ -175,6 +175,19 @@ def test_M2_stop_outside_the_mask() -> None:
     assert on_rendered(r, done) == {"M2"}
 
 
+def test_M3_a_reasoning_trace_that_the_template_drops() -> None:
+    """A template that never reads reasoning_content trains the answer alone; one that does is silent."""
+    from posttrain.models.mask_checks import traces_written
+
+    thought = Response(turns=(Message("assistant", "42", thinking="six sevens"),))
+    asked = Group((user("6 x 7?"),), (thought,))
+    for source, ids in ((CHATML, {"M3"}), (named("chatml").source, set())):
+        r = renderer("smollm3", source)
+        made = r.render(asked)
+        assert made is not None
+        assert {f.id for f in traces_written(r, [made])} == ids
+
+
 def test_M3_first_token_lost() -> None:
     r = renderer()
     assert on_rendered(r, tampered(r, rows()[0], lambda x: masked(x, 0, 1, False))) == {"M3"}

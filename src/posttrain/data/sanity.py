@@ -63,7 +63,7 @@ def sanity(groups: Sequence[Group]) -> Sanity:
     verdicts: dict[tuple[str, str, str], tuple[float, str]] = {}
     for made in groups:
         here = place(made)
-        keys = [said(r.turns) for r in made.responses]
+        keys = [said(r.turns) if made.prompt else window(r) for r in made.responses]
         if any(_empty(r) for r in made.responses):
             found.empty.append(here)
         if made.prompt and not any(m.content.strip() for m in made.prompt if m.role != "system"):
@@ -103,6 +103,12 @@ def _verdicts(made: Group, keys: Sequence[str]) -> list[tuple[tuple[str, str, st
 def said(turns: Chat) -> str:
     """Hash of what turns say, weights aside."""
     return _digest([[m.role, m.content, m.thinking, m.name, [dict(c) for c in m.tool_calls]] for m in turns])
+
+
+def window(response: Response) -> str:
+    """Hash of a document as it is trained: windows of one text say the same and are different rows."""
+    tokens = None if response.tokens is None else response.tokens.tolist()
+    return _digest([said(response.turns), tokens])
 
 
 def _empty(response: Response) -> bool:

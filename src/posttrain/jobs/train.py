@@ -118,6 +118,10 @@ class Train(Job):
                 else f"teacher: {self.method.name} has no use for one; leave it out, or take method distill"
             )
         self._consistent_online()
+        if self.lora is not None and self.lora.save == "adapter" and self.save_dtype != "same":
+            raise ValueError(
+                "save_dtype: an adapter saved alone keeps its own precision; leave it, or use lora.save: merge"
+            )
         if self.overlong == "split" and self.method.name != "lm":
             raise ValueError("overlong: split is for documents (method lm); use drop or truncate")
         return self

@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +17,7 @@ from posttrain.core.files import crash_point, hash_json, write_json
 from posttrain.core.finding import Finding
 from posttrain.core.group import Group
 from posttrain.core.protocols import Source
-from posttrain.core.run import Run, fingerprint, versions
+from posttrain.core.run import Run, fingerprint
 from posttrain.engine import ranks
 from posttrain.engine.kept import Kept
 from posttrain.engine.local import LocalEngine
@@ -27,8 +26,9 @@ from posttrain.jobs import assembly, online
 from posttrain.jobs.assembly import Part
 from posttrain.jobs.before_after import Samples
 from posttrain.jobs.job import Context
+from posttrain.jobs.manifest import manifest_of
 from posttrain.jobs.threads import choose_threads
-from posttrain.jobs.train import Train, now
+from posttrain.jobs.train import Train
 from posttrain.models import adapters, freeze, heads
 from posttrain.models.load import Loaded, load, save
 from posttrain.models.recompute import recompute_blocks
@@ -73,7 +73,7 @@ class Training:
 
     def _prepare(self) -> None:
         ranks.start()
-        seed_everything(self.job.seed)
+        checkpoint.seed_everything(self.job.seed)
         self.loaded = self._model()
         self.parts, self.held_out = self._data()
         self.steps = self._steps()
@@ -373,7 +373,7 @@ class Training:
             stored = None
         self._save_model(stored)
         crash_point("model-written")
-        self.out.finish(self._manifest())
+        self.out.finish(manifest_of(self))
         write_report(self.out.path)
         self.context.say(f"model {self.out.model}, report {self.out.report}")
         return self.out
@@ -384,52 +384,11 @@ class Training:
             trained_heads = {n: v for n, v in trained_heads.items() if not n.startswith("value.")}
         save(self.loaded, self.out.model, heads=trained_heads or None, dtype=stored)
 
-    def _manifest(self) -> dict[str, Any]:
-        trainable = sum(p.numel() for p in self.engine.named_parameters().values())
-        return {
-            "name": self.out.path.name,
-            "job": "train",
-            "method": self.job.method.name,
-            "created": now(),
-            "seconds": round(time.time() - self.began, 2),
-            "steps": self.done,
-            "stopped": self.stopped,
-            "seeds": {"seed": self.job.seed},
-            "versions": versions(),
-            "recipe_hash": self.recipe_hash,
-            "inputs": self.inputs,
-            "outputs": [{"name": "model", "path": "model", "hash": fingerprint(self.out.model)}],
-            "data": [p.account() for p in self.parts],
-            "validation_rows": len(self.held_out),
-            "parameters": {"trainable": trainable, "all": sum(p.numel() for p in self.loaded.model.parameters())},
-            "layout": self.engine.path,
-            "threads": self.threads,
-            "kept_scores": self.engine.kept.counts() if self.engine.kept is not None else None,
-            "alerts": self.alerts.raised,
-            "accepted": list(self.job.accept),
-            "findings": [vars_of(f) for f in self.findings],
-            "notes": self.notes + self.engine.notes,
-            "token_counts": self.samples.token_counts,
-        }
-
-
-def vars_of(finding: Any) -> dict[str, Any]:
-    return {name: getattr(finding, name) for name in ("id", "severity", "message", "fix", "row")}
-
 
 def exists(path: str) -> bool:
     from pathlib import Path
 
     return Path(path).exists()
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the generators that libraries reach for; our own draws name their seeds."""
-    import random
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def context_length(loaded: Loaded) -> int | None:

@@ -31,6 +31,11 @@ class SFT(Method):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target probability that is spread over the whole vocabulary; 0 is plain likelihood."""
 
+    def accepts(self, group: Group) -> str | None:
+        if len(group.responses) > 1 and "matching" in group.facts:
+            return "two opposite behaviours, neither of them marked as right; take one with `columns`"
+        return super().accepts(group)
+
     def needs(self) -> Needs:
         return Needs(logp=True, mean_logp=self.label_smoothing > 0)
 

@@ -78,9 +78,22 @@ def mask_decodes_to_answer(renderer: Renderer, groups: Iterable[Group]) -> list[
             if not _says(renderer, renderer.decode(ids), message, lead):
                 bad.append(group.id)
                 break
-    return found_on(
+    found = found_on(
         "M3", "error", bad, "Trained tokens do not decode to the answer.", "Check the template's assistant branch."
     )
+    return found + traces_written(renderer, groups)
+
+
+def traces_written(renderer: Renderer, groups: Iterable[Group]) -> list[Finding]:
+    """M3: a reasoning trace of an answer's last turn is among its tokens (templates drop earlier ones on purpose)."""
+    lost = []
+    for group, response, tokens, _ in answers(groups):
+        last = next((m for m in reversed(response.turns) if m.role == "assistant"), None)
+        trace = last.thinking.strip() if last is not None and last.thinking else ""
+        if trace and response.stop != "length" and trace not in renderer.decode(list(tokens)):
+            lost.append(group.id)
+    fix = "Take a template that writes reasoning_content, or strip the traces (sample: thinking: strip) and accept M3."
+    return found_on("M3", "warning", lost, "The template leaves reasoning traces out.", fix)
 
 
 def _says(renderer: Renderer, text: str, message: Message, lead: str) -> bool:

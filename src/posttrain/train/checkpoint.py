@@ -55,6 +55,13 @@ def join(plain: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return plain
 
 
+def seed_everything(seed: int) -> None:
+    """Seed the generators that libraries reach for; our own draws name their seeds."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """States of Python's, numpy's and torch's generators."""
     version, words, gauss = random.getstate()
