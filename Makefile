@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 export POSTTRAIN_BENCH_PYTHON ?= $(CURDIR)/$(BENCH)/bin/python
 
-.PHONY: setup demo test test-slow check format bench-env bench lm-eval study docs clean
+.PHONY: garak-env setup demo test test-slow check format bench-env bench lm-eval study docs clean
 
 setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml requirements.txt
@@ -51,6 +51,14 @@ lm-eval: .venv-lm-eval/.done
 	$(PYTHON) -m venv .venv-lm-eval
 	.venv-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-lm-eval.txt
+	touch $@
+
+GARAK := .venv-garak
+garak-env: $(GARAK)/.done
+$(GARAK)/.done:
+	$(PYTHON) -m venv $(GARAK)
+	$(GARAK)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/$(GARAK) $(GARAK)/bin/uv pip install --quiet garak==0.17.1 torch==2.13.0
 	touch $@
 
 bench: setup bench-env
