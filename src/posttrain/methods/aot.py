@@ -24,6 +24,7 @@ from posttrain.core.needs import Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.methods.dpo import pairs
 from posttrain.objectives.pairs import not_compared, over_groups, pair_metrics
+from posttrain.objectives.reference import AGAINST_REFERENCE, with_reference
 from posttrain.objectives.sequence import row_sum
 
 
@@ -54,17 +55,16 @@ class AOT(Method):
     """Compare margins with the reference's margins; if not, rises of chosen answers with rises of rejected ones."""
 
     def needs(self) -> Needs:
-        return Needs(logp=True, roles=frozenset({"reference"}))
+        return AGAINST_REFERENCE
 
     def accepts(self, group: Group) -> str | None:
         return not_compared(group)
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
         policy = engine.score(batch, Needs(logp=True)).logp
-        reference = engine.score(batch, Needs(logp=True), role="reference").logp
-        assert policy is not None and reference is not None
-        batch = batch.plus("token", ref=reference)
-        own, ref = row_sum(policy, batch), row_sum(reference, batch)
+        assert policy is not None
+        batch = with_reference(batch, engine)
+        own, ref = row_sum(policy, batch), row_sum(batch.data["ref"], batch)
         better, other = batch.pair[:, 0], batch.pair[:, 1]
         if self.paired:
             up, down = own[better] - own[other], ref[better] - ref[other]

@@ -18,6 +18,7 @@ from posttrain.core.needs import Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.methods.kto import rated
 from posttrain.objectives.labels import extras, label_metrics, labelled, not_labelled
+from posttrain.objectives.reference import AGAINST_REFERENCE, with_reference
 from posttrain.objectives.sequence import row_sum
 
 
@@ -35,7 +36,7 @@ class APOZeroUnpaired(Method):
     """Strength of the implied KL constraint: higher stays closer to the reference."""
 
     def needs(self) -> Needs:
-        return Needs(logp=True, roles=frozenset({"reference"}))
+        return AGAINST_REFERENCE
 
     def accepts(self, group: Group) -> str | None:
         return not_labelled(group)
@@ -44,10 +45,7 @@ class APOZeroUnpaired(Method):
         return labelled(groups)
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
-        batch = batch.without(extras(batch))
-        reference = engine.score(batch, Needs(logp=True), role="reference").logp
-        assert reference is not None
-        return batch.plus("token", ref=reference)
+        return with_reference(batch.without(extras(batch)), engine)
 
     def loss(self, out: Output, batch: Batch) -> Loss:
         assert out.logp is not None

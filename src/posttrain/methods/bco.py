@@ -21,6 +21,7 @@ from posttrain.core.needs import Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.methods.kto import rated
 from posttrain.objectives.labels import extras, label_metrics, labelled, not_labelled
+from posttrain.objectives.reference import AGAINST_REFERENCE, with_reference
 from posttrain.objectives.sequence import row_sum
 
 
@@ -42,7 +43,7 @@ class BCO(Method):
     _means: dict[str, float] = PrivateAttr(default_factory=dict)
 
     def needs(self) -> Needs:
-        return Needs(logp=True, roles=frozenset({"reference"}))
+        return AGAINST_REFERENCE
 
     def accepts(self, group: Group) -> str | None:
         return not_labelled(group)
@@ -51,11 +52,9 @@ class BCO(Method):
         return labelled(groups)
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
-        batch = batch.without(extras(batch))
-        reference = engine.score(batch, Needs(logp=True), role="reference").logp
-        assert reference is not None
+        batch = with_reference(batch.without(extras(batch)), engine)
         threshold = torch.full((batch.R,), self.threshold, device=batch.ids.device)
-        return batch.plus("token", ref=reference).plus("row", threshold=threshold)
+        return batch.plus("row", threshold=threshold)
 
     @property
     def threshold(self) -> float:

@@ -36,6 +36,7 @@ from posttrain.objectives.pairs import (
     pair_metrics,
     tail_weighted,
 )
+from posttrain.objectives.reference import with_reference
 from posttrain.objectives.separate_links import SeparateLink
 from posttrain.objectives.sequence import row_length, row_sum
 
@@ -93,9 +94,7 @@ class DPO(Method):
         return not_compared(group)
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
-        reference = engine.score(batch, Needs(logp=True), role="reference").logp
-        assert reference is not None
-        return counting_chosen(batch).plus("token", ref=reference)
+        return with_reference(counting_chosen(batch), engine)
 
     def loss(self, out: Output, batch: Batch) -> Loss:
         assert out.logp is not None

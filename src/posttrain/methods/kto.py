@@ -20,6 +20,7 @@ from posttrain.core.method import Anchor, Atom, Example, Method, Unit
 from posttrain.core.needs import Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.objectives.labels import extras, label_metrics, labelled, mismatched, not_labelled
+from posttrain.objectives.reference import AGAINST_REFERENCE, with_reference
 from posttrain.objectives.sequence import row_sum
 
 
@@ -41,7 +42,7 @@ class KTO(Method):
     """Weight of bad answers; raise it where they are rare."""
 
     def needs(self) -> Needs:
-        return Needs(logp=True, roles=frozenset({"reference"}))
+        return AGAINST_REFERENCE
 
     def accepts(self, group: Group) -> str | None:
         return not_labelled(group)
@@ -50,9 +51,7 @@ class KTO(Method):
         return mismatched(labelled(groups))
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
-        reference = engine.score(batch, Needs(logp=True), role="reference").logp
-        assert reference is not None
-        batch = batch.plus("token", ref=reference)
+        batch = with_reference(batch, engine)
         others = batch.take(extras(batch))
         policy = engine.score(others, Needs(logp=True)).logp
         assert policy is not None

@@ -19,6 +19,7 @@ from posttrain.core.needs import Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.objectives.pairs import not_compared, pair_metrics
 from posttrain.objectives.ranking import comparisons
+from posttrain.objectives.reference import AGAINST_REFERENCE, with_reference
 from posttrain.objectives.sequence import row_sum
 
 
@@ -36,15 +37,13 @@ class Listwise(Method):
     """Strength of the implied KL constraint: higher stays closer to the reference."""
 
     def needs(self) -> Needs:
-        return Needs(logp=True, roles=frozenset({"reference"}))
+        return AGAINST_REFERENCE
 
     def accepts(self, group: Group) -> str | None:
         return not_compared(group)
 
     def prepare(self, batch: Batch, engine: Engine) -> Batch:
-        reference = engine.score(batch, Needs(logp=True), role="reference").logp
-        assert reference is not None
-        return batch.plus("token", ref=reference)
+        return with_reference(batch, engine)
 
     def loss(self, out: Output, batch: Batch) -> Loss:
         assert out.logp is not None
