@@ -40,9 +40,11 @@ def class_figures(
     assert abs(macro(pairs) - fast(pairs)) < 1e-9
     out["f1"] = cluster_bootstrap(pairs, stat=fast, reps=REPLICATES, seed=seed)
     for c in numbers:
-        out[f"f1/{known[c]}"] = cluster_bootstrap(
-            pairs, stat=lambda rows, c=c: _f1(*_counts(rows, c)), reps=REPLICATES, seed=seed
-        )
+
+        def of_class(rows: np.ndarray, c: int = c) -> float:
+            return _f1(*_counts(rows, c))
+
+        out[f"f1/{known[c]}"] = cluster_bootstrap(pairs, stat=of_class, reps=REPLICATES, seed=seed)
     return out
 
 

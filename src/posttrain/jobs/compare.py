@@ -101,7 +101,7 @@ class Compare(Job):
             write_text(prompts, body)
         job = Evaluate(
             model=path,
-            data=str(prompts),
+            data=str(prompts),  # type: ignore[arg-type]
             out=str(folder),
             n=self.n,
             temperature=self.temperature,

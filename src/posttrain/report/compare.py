@@ -119,7 +119,7 @@ def _short(value: float | None) -> str:
 
 
 def _models(told: Mapping[str, Any]) -> str:
-    rows = []
+    rows: list[list[Cell | str]] = []
     for name, model in told["models"].items():
         cost, about = told["cost"].get(name) or {}, told["about"][name]
         said = about.get("cost") or {}
@@ -157,7 +157,7 @@ def _count(value: Any) -> str:
 
 
 def _duels(told: Mapping[str, Any]) -> str:
-    rows = []
+    rows: list[list[Cell | str]] = []
     for made in told["duels"]:
         same = made["equal_length"]
         rows.append(
@@ -275,7 +275,7 @@ def _mark(name: str, told: Mapping[str, Any]) -> str:
 def _tax(told: Mapping[str, Any]) -> str:
     if not told["tax"]:
         return ""
-    rows = []
+    rows: list[list[Cell | str]] = []
     for item in told["tax"]:
         change = item["change"]
         verdict = "kept" if item["kept"] else "lost" if (change["high"] or 0) < 0 else "not shown to be kept"
@@ -316,7 +316,7 @@ def _apart(told: Mapping[str, Any]) -> str:
     cards: list[str] = []
     for item in told["apart"]:
         answers: Sequence[Mapping[str, Any]] = item["said"]
-        rows = [
+        rows: list[list[Cell | str]] = [
             [Cell(a["model"], sub=f"{told['main']} {a['figure']:.2f}"), Cell(markup=_text(a["answer"]))]
             for a in answers
         ]
