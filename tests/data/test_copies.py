@@ -13,9 +13,8 @@ from posttrain.data.decontaminate import Index
 from posttrain.data.dedup import bag_of_words, band_keys, deduplicate
 from posttrain.data.words import exact_key, jaccard, shingles
 
-WORDS = [
-    f"{a}{b}" for a in ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu"] for b in ["lan", "mor", "tes", "vik", "zon", "dra"]
-]
+FIRST, LAST = "ba ce di fo gu ha je ki lo mu na pe ri so tu", "lan mor tes vik zon dra"
+WORDS = [a + b for a in FIRST.split() for b in LAST.split()]
 
 
 def text(rng: random.Random, sentences: int = 6) -> str:
@@ -71,7 +70,10 @@ def test_leaks_are_found_also_inside_other_text() -> None:
 
 
 def test_chinese_has_characters_for_words() -> None:
-    long = "图书馆在周一关闭。读者可以在周二到周六借书，每人最多五本，期限为三个星期，逾期每天罚款一角，遗失需按原价赔偿，并登记在册以备查询。"
+    long = (
+        "图书馆在周一关闭。读者可以在周二到周六借书，每人最多五本，期限为三个星期，逾期每天罚款一角，遗失需按原价赔偿，"
+    )
+    long += "并登记在册以备查询。"
     assert deduplicate([group("问", long), group("问", long.replace("，", " ，"))]).counts["exact"] == 1
     assert Index({"t": [group(long, "a")]}).find(
         [group("请看：" + long + "谢谢", "b"), group("今天天气很好", "b")]

@@ -210,4 +210,4 @@ def bag_of_words(texts: Sequence[str], width: int = 4096) -> np.ndarray:
     for row, text in zip(made, texts, strict=True):
         np.add.at(row, (words(text) % U64(width)).astype(np.int64), 1.0)
     seen = (made > 0).sum(0)
-    return np.log1p(made) * np.log((1 + len(texts)) / (1 + seen))
+    return np.log1p(made) * (1 + np.log((1 + len(texts)) / (1 + seen)))
