@@ -52,4 +52,4 @@ def test_the_meter_tells_speed_share_and_memory(tmp_path: Path, monkeypatch: pyt
     meter(Step(1, {}, {"token": 500.0}, 800, seconds=0.25, flops=1.25e8))
     assert meter.latest["tokens_per_second"] == 2000 and meter.latest["share_of_peak"] == 0.5
     assert 50 < meter.latest["memory_mib"] < 100_000
-    assert meter.told().startswith("2,000 tok/s 50% of peak ")
+    assert meter.told().startswith("2,000 tok/s 50% peak ")

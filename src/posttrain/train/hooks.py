@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from posttrain.core.batch import Batch
 from posttrain.core.method import Method
@@ -71,7 +71,7 @@ class Meter(Quiet):
     def told(self) -> str:
         """The figures of the last step, short: for the progress line."""
         at = self.latest
-        share, memory = f"{at['share_of_peak']:.0%} of peak", f"{at['memory_mib'] / 1024:.1f} GiB"
+        share, memory = f"{at['share_of_peak']:.0%} peak", f"{at['memory_mib'] / 1024:.1f} GiB"
         return f"{at['tokens_per_second']:,.0f} tok/s {share} {memory}"
 
 
@@ -105,9 +105,8 @@ class ProgressBar(Quiet):
         self.shown, self.meter = shown, meter
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=18),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
@@ -228,42 +227,3 @@ class Checkpoints(Quiet):
         if step.number % self.every == 0 or step.number == self.steps:
             self.save(step.number)
         return None
-
-
-class Alerts(Quiet):
-    """Trends that mean trouble: a line in the log, in the progress output and in the manifest, once per kind.
-
-    Thresholds are the starting values of the stability ranges (docs/monitors.md); they warn and never stop a run.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.raised = say, dict[str, str]()
-        self.first_logp: float | None = None
-
-    def __call__(self, step: Step) -> str | None:
-        metrics = step.metrics
-        if metrics.get("grad_norm", 0.0) > 100:
-            self._raise("grad_norm", step, f"gradient norm {metrics['grad_norm']:.0f}: lower lr or look at the batch")
-        chosen = metrics.get("logp_chosen")
-        if chosen is not None:
-            self.first_logp = chosen if self.first_logp is None else self.first_logp
-            if chosen < self.first_logp - 0.5:
-                self._raise(
-                    "logp_chosen",
-                    step,
-                    f"preferred answers lost {self.first_logp - chosen:.2f} nats per token: raise beta or lower lr",
-                )
-        if step.number <= 20 and metrics.get("accuracy", 0.0) >= 1.0 and metrics.get("margin", 0.0) > 5:
-            self._raise("leak", step, "pairs are told apart perfectly at once: the answer may leak into the prompt")
-        return None
-
-    def _raise(self, kind: str, step: Step, text: str) -> None:
-        if kind not in self.raised:
-            self.raised[kind] = f"step {step.number}: {text}"
-            self.say(f"alert: {self.raised[kind]}")
-
-    def state(self) -> dict[str, Any]:
-        return {"raised": self.raised, "first_logp": self.first_logp}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.raised, self.first_logp = dict(state["raised"]), state["first_logp"]
