@@ -31,8 +31,8 @@ sys.path.insert(0, str(HERE))  # the sides are scripts of this directory, and im
 
 import workload  # noqa: E402
 
-FORWARDS = {"sft": 3, "reward": 3, "dpo": 4, "kto": 4}
-"""Forward-equivalents of a step: forward and backward are three, a live reference pass a fourth."""
+FORWARDS = {"sft": 3, "reward": 3, "dpo": 4, "kto": 4, "grpo": 5, "rloo": 5}
+"""Forward-equivalents of a step: forward and backward are three, a live reference pass a fourth, sampling (each token once) a fifth."""
 
 
 class Side:
@@ -110,6 +110,12 @@ def step_flops(method: str, size: str, rows: list[dict[str, Any]], shared: bool)
     return FORWARDS[method] * sum(forward_flops(size, r, method != "reward", shared) for r in rows)
 
 
+def with_answers(method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as they are computed: prompts that are answered in the step, each with its answers at their full length."""
+    shape = workload.SHAPES[method]
+    return [r if r["answers"] else {**r, "answers": [[0] * shape.answer] * shape.answers} for r in rows]
+
+
 def sides(method: str, size: str, rounds: int, threads: int, folder: Path) -> dict[str, Side]:
     """Start the three processes on the same model and rows."""
     python = Path(os.environ.get("POSTTRAIN_BENCH_PYTHON", HERE.parent / ".venv-bench" / "bin" / "python"))
@@ -133,6 +139,7 @@ def sides(method: str, size: str, rounds: int, threads: int, folder: Path) -> di
 def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, Any]], peak: float) -> dict[str, Any]:
     """Medians and ratios; prints one line per side."""
     per_step = workload.SHAPES[method].groups
+    rows = with_answers(method, rows)
     flops = {k: step_flops(method, size, rows, k == "shared") for k in ("shared", "dense")}
     tokens = sum(len(r["prompt"]) + len(a) for r in rows for a in r["answers"])
     floor_rate = tokens / (flops["shared"] / peak)

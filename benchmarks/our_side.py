@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,31 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM
-from workload import SCORE_HEAD, SHAPES, read_rows
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from workload import END_ID, SCORE_HEAD, SHAPES, read_rows, words
 
 import posttrain.methods  # noqa: F401  (fills the registry)
-from posttrain.core.group import Group, Preference, Response
+from posttrain.core.chat import as_chat
+from posttrain.core.group import Group, Preference, Response, Score
 from posttrain.core.method import Method
+from posttrain.core.protocols import Sampling
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
-from posttrain.train.loop import train
+from posttrain.rollout.rollouts import Rollouts
+from posttrain.rollout.sampler import Sampler
+from posttrain.train.loop import Step, train
 
 LEARNING_RATE = 1e-5
-METHODS = {"sft": "sft", "dpo": "dpo", "reward": "reward", "kto": "kto"}
+METHODS: dict[str, Any] = {
+    "sft": "sft",
+    "dpo": "dpo",
+    "reward": "reward",
+    "kto": "kto",
+    "grpo": {"name": "grpo", "beta": 0.04},
+    "rloo": {"name": "rloo", "beta": 0.05},
+    "ppo": {"name": "ppo", "passes": 1},
+}
+ONLINE = ("grpo", "rloo", "ppo")
 
 
 class Rows:
@@ -68,6 +82,21 @@ def as_groups(rows: list[dict[str, Any]], method: str) -> list[Group]:
     return made
 
 
+def even(groups: list[Group]) -> list[list[Score]]:
+    """TRL's side scores the same: the share of even ids."""
+    return [[Score(float(np.mean(r.tokens % 2 == 0))) for r in g.responses] for g in groups]  # type: ignore[operator]
+
+
+def rollouts(model: nn.Module, folder: str, groups: list[Group], method: str) -> Rollouts:
+    """Prompts answered live: every step samples, scores and learns."""
+    shape = SHAPES.get(method, SHAPES["grpo"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    asked = [replace(g, prompt=as_chat(words(g.prompt_tokens.tolist()))) for g in groups]  # type: ignore[union-attr]
+    known = {g.prompt: g.prompt_tokens for g in asked}
+    sampler = Sampler(model, tokenizer, [END_ID], lambda chat, _: known[chat].tolist())  # type: ignore[union-attr]
+    return Rollouts(Rows(asked, shape.groups), sampler, even, shape.answers, Sampling(max_tokens=shape.answer))
+
+
 def peak() -> int:
     """Largest resident size of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -76,6 +105,12 @@ def peak() -> int:
 def dense_tokens(groups: list[Group]) -> int:
     """Tokens as a dense trainer counts them: a prompt once per answer."""
     return sum(len(g.prompt_tokens) + len(r.tokens) for g in groups for r in g.responses)  # type: ignore[arg-type]
+
+
+def told(step: Step, groups: int) -> int:
+    """Tokens of an online step as a dense trainer counts them; all prompts have the same length."""
+    answered = int(step.counts["token"])
+    return answered + (step.stream_tokens - answered) // groups * int(step.counts["row"])
 
 
 def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
@@ -89,7 +124,9 @@ def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
     engine = LocalEngine(model, heads, needs=needs)
     engine.optimize(Optimizer(lr=LEARNING_RATE, schedule="constant", warmup=0.0), LEARNING_RATE, steps)
     groups = as_groups(read_rows(Path(rows_file)), method_name)
-    source = Rows(groups, SHAPES[method_name].groups)
+    per_step = SHAPES[method_name].groups
+    online = method_name in ONLINE
+    source: Any = rollouts(model, folder, groups, method_name) if online else Rows(groups, per_step)
     ready = {
         "side": "posttrain",
         "transformers": transformers.__version__,
@@ -110,7 +147,9 @@ def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
         answer = {
             "step": step.number,
             "seconds": time.perf_counter() - began,
-            "tokens": dense_tokens(groups[number * source.per_step : (number + 1) * source.per_step]),
+            "tokens": told(step, per_step)
+            if online
+            else dense_tokens(groups[number * per_step : (number + 1) * per_step]),
             "stream_tokens": step.stream_tokens,
             "loss": step.metrics["loss"],
             "peak": peak(),

@@ -51,8 +51,8 @@ SHAPES = {
     "dpo": Shape(groups=8, answers=2, prompt=100, answer=30),
     "reward": Shape(groups=8, answers=2, prompt=100, answer=30),
     "kto": Shape(groups=16, answers=1, prompt=100, answer=30),
-    "grpo": Shape(groups=4, answers=8, prompt=120, answer=64),
-    "rloo": Shape(groups=4, answers=8, prompt=120, answer=64),
+    "grpo": Shape(groups=4, answers=8, prompt=60, answer=64),
+    "rloo": Shape(groups=4, answers=8, prompt=60, answer=64),
 }
 
 

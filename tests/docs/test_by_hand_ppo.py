@@ -81,7 +81,7 @@ def test_ppo_step_for_step(engine: dict[str, Any], target: float | None) -> None
     net = by_hand.ActorCritic(copy.deepcopy(start))
     batches = answers(3)
     control: Any = "fixed" if target is None else {"name": "adaptive", "target": target}
-    method = PPO(beta=0.3, control=control)
+    method = PPO(beta=0.3, control=control, running=())
     made = Passes(copy.deepcopy(start), {"value": value_head(32)}, needs=method.needs(), **engine)
     made.losses = [0.0]
     made.optimize(Optimizer(schedule="constant", warmup=0.0, clip=1.0, weight_decay=0.0), 1e-2, 16)

@@ -70,7 +70,7 @@ def test_whitening_counts_taught_tokens_alone() -> None:
 
 def test_ppo_penalises_each_token_by_its_own_kl() -> None:
     """With lambda = gamma = 1, V = 0 and no score, the target of a token is minus the KL from it to the end of its answer."""
-    method = PPO(beta=0.5, lam=1.0, whiten=False)
+    method = PPO(beta=0.5, lam=1.0, whiten=False, running=())
     engine = engine_for(method)
     with torch.no_grad():
         engine.heads["value"].weight.zero_()

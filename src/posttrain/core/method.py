@@ -51,6 +51,8 @@ class Method(Kind):
     """The groups that this method reads, in one line: for the table of methods and for refusals."""
     learning_rate: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
     """Published defaults: full weights, LoRA."""
+    head_learning_rate: ClassVar[float | None] = None
+    """Default of new heads where the rest's is too small for one that starts at zero; None takes the rest's."""
     symmetric: ClassVar[bool] = False
     """Does the order of responses inside a group change nothing?"""
 

@@ -23,7 +23,7 @@ class Optimizer(Spec):
     lr: PositiveFloat | None = None
     """Peak learning rate; none takes the method's published default (full weights or LoRA)."""
     head_lr: PositiveFloat | None = None
-    """Peak rate of new heads (score, value); none takes `lr`."""
+    """Peak rate of new heads (score, value); none takes `lr`, and for the value head of ppo at least 1e-3."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the rate falls after the warm-up."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05

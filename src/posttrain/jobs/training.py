@@ -27,6 +27,7 @@ from posttrain.jobs.assembly import Part
 from posttrain.jobs.before_after import Samples
 from posttrain.jobs.job import Context
 from posttrain.jobs.manifest import manifest_of
+from posttrain.jobs.rollback import roll_back
 from posttrain.jobs.threads import choose_threads
 from posttrain.jobs.train import Train
 from posttrain.models import adapters, freeze, heads
@@ -36,6 +37,7 @@ from posttrain.models.render import Renderer
 from posttrain.models.teacher import load_teacher
 from posttrain.train import checkpoint, hooks
 from posttrain.train.loop import train
+from posttrain.train.monitors import Monitors
 from posttrain.train.preflight import PreflightError, Subject, preflight
 from posttrain.train.state_checks import fits_well
 
@@ -51,7 +53,7 @@ class Training:
         self.began = time.time()
         self.notes: list[str] = []
         self.validation: hooks.Validation | None = None
-        self.alerts = hooks.Alerts(context.say)
+        self.alerts = Monitors(context.say, job.limits)
 
     def run(self) -> Run:
         reused = self._reusable()
@@ -191,7 +193,10 @@ class Training:
         )
         default = job.method.learning_rate[0 if job.lora is None else 1]
         passes, minibatches = job.method.updates()
-        engine.optimize(job.optimizer, job.optimizer.lr or default, self.steps * passes * minibatches)
+        rate, settings, heads_rate = job.optimizer.lr or default, job.optimizer, job.method.head_learning_rate
+        if heads_rate is not None and settings.head_lr is None:
+            settings = settings.changed(head_lr=max(heads_rate, rate))
+        engine.optimize(settings, rate, self.steps * passes * minibatches)
         self.loaded.model.eval()  # dropout is off in every role; eval() keeps library code from turning it on
         self._recompute(engine)
         return engine
@@ -271,6 +276,7 @@ class Training:
         finally:
             for hook in watching:
                 hook.close()
+        self.done = roll_back(self) or self.done
         if self.validation is not None and self.validation.restore_best():
             self.context.say(f"weights of step {self.validation.best_step} are kept: the best validation loss")
 

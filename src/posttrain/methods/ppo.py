@@ -45,6 +45,7 @@ class PPO(Method):
     learning_rate: ClassVar[tuple[float, float]] = (3e-6, 3e-5)
     symmetric: ClassVar[bool] = True
     online: ClassVar[bool] = True
+    head_learning_rate: ClassVar[float | None] = 1e-3
     past: ClassVar[Mapping[str, str]] = {
         "init_kl_coef": "beta, the KL coefficient of the first step",
         "kl_coef": "beta",
@@ -98,8 +99,9 @@ class PPO(Method):
     """Token rewards of the step to variance 1, their mean kept."""
     reward_clip: PositiveFloat | None = None
     """Scores are clipped to plus and minus this, after normalising; 10 is usual."""
-    running: tuple[Literal["shift", "scale"], ...] = ()
-    """Subtract the running mean of the scores (shift), divide by their running standard deviation (scale)."""
+    running: tuple[Literal["shift", "scale"], ...] = ("shift", "scale")
+    """Subtract the running mean of the scores (shift), divide by their running standard deviation (scale). Without the shift, scores below
+    0 under a critic that still says 0 reward length: early tokens are farther from the bad end."""
     ending: one_of(Ending) = Keep()  # type: ignore[valid-type]
     """What a truncated answer is worth: keep, set (-1), subtract, soft, mask."""
     critic: Critic = "head"
