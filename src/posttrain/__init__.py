@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from posttrain.data.read import read
     from posttrain.engine.optimizer import Optimizer
     from posttrain.jobs.catalogue import Evaluate, Sample, Train
-    from posttrain.methods import DPO, LM, SFT, RewardModel
+    from posttrain.methods import DPO, GRPO, LM, PPO, RLOO, SFT, RewardModel
     from posttrain.models.adapters import Lora
     from posttrain.objectives.links import IPO, Conservative, Hinge, Sigmoid
     from posttrain.readingroom import Annotator, ReadingRoom, annotate
     from posttrain.rollout.policy import Policy
+    from posttrain.train.learner import Learner
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "posttrain.core.chat": ("Message", "as_chat", "assistant", "user"),
@@ -30,11 +31,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "posttrain.data.read": ("read",),
     "posttrain.engine.optimizer": ("Optimizer",),
     "posttrain.jobs.catalogue": ("Evaluate", "Sample", "Train"),
-    "posttrain.methods": ("DPO", "LM", "SFT", "RewardModel"),
+    "posttrain.methods": ("DPO", "GRPO", "LM", "PPO", "RLOO", "SFT", "RewardModel"),
     "posttrain.models.adapters": ("Lora",),
     "posttrain.objectives.links": ("IPO", "Conservative", "Hinge", "Sigmoid"),
     "posttrain.readingroom": ("Annotator", "ReadingRoom", "annotate"),
     "posttrain.rollout.policy": ("Policy",),
+    "posttrain.train.learner": ("Learner",),
 }
 """Module to the names taken from it."""
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -46,14 +48,18 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DPO",
+    "GRPO",
     "IPO",
     "LM",
+    "PPO",
+    "RLOO",
     "SFT",
     "Annotator",
     "Conservative",
     "Evaluate",
     "Group",
     "Hinge",
+    "Learner",
     "Lora",
     "Message",
     "Optimizer",

@@ -1,0 +1,101 @@
+"""Online runs from the recipe: they finish, they show their samples, and a run that was cut off ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from posttrain.core.files import read_lines
+from posttrain.jobs.catalogue import build_job
+from posttrain.jobs.job import Context
+from posttrain.train import checkpoint
+from tests.jobs.tiny_run import base, demos, reward_run
+
+QUIET = Context(Console(quiet=True), bars=False)
+
+
+def run(tmp: Path, out: str, **fields: Any) -> Path:
+    """Four steps of two prompts with three answers of up to six tokens."""
+    node = {
+        "model": base(tmp),
+        "data": demos(tmp / "d.jsonl", 6),
+        "reward": {"name": "model", "path": reward_run(tmp)},
+        "rollout": {"n": 3, "max_new_tokens": 6, "keep_every": 2},
+        "steps": 4,
+        "batch": 2,
+        "optimizer": {"lr": 1e-3},
+        "checkpoint_every": 2,
+        "preflight": "off",
+        "log_to": [],
+        "samples": 0,
+        "dtype": "fp32",
+        "threads": 1,
+        "out": str(tmp / out),
+        **fields,
+    }
+    build_job(node).run(QUIET)
+    return tmp / out
+
+
+ADAPTIVE = {"name": "ppo", "passes": 2, "minibatches": 2, "beta": 0.2, "control": {"name": "adaptive", "target": 0.5}}
+PRICED = {"name": "grpo", "beta": 0.1, "constraint": {"cost": "model", "limit": -1.0}}
+
+
+@pytest.mark.parametrize("method", [ADAPTIVE, PRICED], ids=lambda m: m["name"])
+def test_a_run_that_was_cut_off_ends_with_the_same_bits(method: dict[str, Any], tmp_path: Path) -> None:
+    whole = run(tmp_path, "whole", method=method)
+    cut = tmp_path / "cut"
+    shutil.copytree(whole, cut)
+    last = checkpoint.found(cut / "checkpoints")[-1]
+    _, before = checkpoint.read(last)
+    shutil.rmtree(last)
+    (cut / "manifest.json").unlink()
+    again = run(tmp_path, "cut", method=method)
+    one, two = (load_file(d / "model" / "model.safetensors") for d in (whole, again))
+    assert all(torch.equal(one[n], two[n]) for n in one)
+    _, after = checkpoint.read(checkpoint.found(again / "checkpoints")[-1])
+    assert after["method"] == before["method"]
+    start = {"ppo": 0.2, "grpo": 0.0}[method["name"]]
+    moved = after["method"]["beta"] if method["name"] == "ppo" else after["method"]["remembered"]["log"]
+    assert moved != start
+    metrics = [read_lines(d / "metrics.jsonl") for d in (whole, again)]
+    assert [r["reward"] for r in metrics[0]] == [r["reward"] for r in metrics[1]] and len(metrics[0]) == 4
+    assert [r["step"] for r in read_lines(again / "rollouts.jsonl")] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("method", "select"),
+    [("sft", "best"), ("dpo", "pairs"), ("rloo", "all"), ("reinforce_pp", "all")],
+)
+def test_products(method: str, select: str, tmp_path: Path) -> None:
+    """Rejection sampling, online DPO, RLOO and REINFORCE++ are the same parts."""
+    out = run(tmp_path, "run", method=method, steps=2, rollout={"n": 3, "max_new_tokens": 6, "select": select})
+    told = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert told["status"] == "finished" and told["steps"] == 2
+    row = read_lines(out / "rollouts.jsonl")[0]
+    assert len(row["responses"]) == {"best": 1, "pairs": 2, "all": 3}[select]
+    assert all(r["score"]["value"] is not None for r in row["responses"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"method": "grpo", "reward": None}, "needs one here"),
+        ({"method": "sft", "rollout": None}, "set `rollout`"),
+        ({"method": "grpo", "rollout": {"temperature": 0.5}}, "at its own temperature"),
+        ({"method": "ppo", "validation": 0.5}, "no rows to hold out"),
+        ({"method": {"name": "ppo", "minibatches": 3}}, "batch of as many prompts"),
+        ({"method": "sft", "rollout": {"n": 2, "max_new_tokens": 4096}}, "leave no room"),
+        ({"method": "dpo"}, "cannot learn from these answers"),
+    ],
+)
+def test_what_cannot_be_is_one_line(fields: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path, "run", **fields)
