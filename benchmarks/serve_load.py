@@ -55,7 +55,8 @@ async def load(port: int, streams: int, seconds: float) -> tuple[float, int, lis
         while time.monotonic() < end:
             number += 1
             try:
-                tokens += await stream(port, number)
+                made = await stream(port, number)  # never `+= await`: others add meanwhile
+                tokens += made
                 done += 1
             except (OSError, RuntimeError, IndexError) as error:
                 errors.append(str(error))
