@@ -73,6 +73,11 @@ TRAIN: dict[str, Row] = {
     "validation": Row(4, "metrics"),
     "evaluate_every": Row(2, "metrics", HELD),
     "patience": Row(1, "metrics", WORSENING),
+    "limits": Row(
+        {"entropy": 99.0},
+        "metrics",
+        {"method": "grpo", "rollout": {"n": 2, "max_new_tokens": 4}, "reward": {"name": "length", "limit": 1}},
+    ),
     "template": Row("chatml", "metrics"),
     "mask": Row("last", "metrics", {"data": "@talk"}),
     "max_tokens": Row(40, "metrics", {"data": "@long", "overlong": "drop"}),
@@ -307,6 +312,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "aot": {"beta": 0.5, "smoothing": 0.2, "paired": False},
     "apo_zero_unpaired": {"beta": 0.5},
     "bco": {"beta": 0.5, "memory": 0.1},
+    "contrastive": {"temperature": 0.5, "dimensions": (4,)},
     "cpo": {"beta": 0.5, "link": "hinge", "nll": 0.3},
     "distill": {"match": "reverse_kl", "k": 2, "temperature": 2.0, "tau_squared": True},
     "dpo": {
@@ -319,12 +325,16 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "kto": {"beta": 0.5, "desirable": 2.0, "undesirable": 2.0},
     "listwise": {"beta": 0.5},
+    "masked_lm": {"share": 0.6, "mask_id": 5},
     "orpo": {"weight": 0.5, "nll_on": "all"},
+    "regression": {"delta": 0.1},
     "reward": {"centring": 0.1},
     "reward_ensemble": {"heads": 3, "centring": 0.1},
     "reward_labels": {"good": 2.0, "bad": 2.0},
+    "sequence_classification": {"labels": ("yes", "no"), "smoothing": 0.2},
     "sft": {"label_smoothing": 0.2},
     "simpo": {"beta": 1.0, "gamma": 0.2, "alpha": 0.5},
+    "token_classification": {"labels": ("span", "other")},
 }
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {("distill", "tau_squared"): {"temperature": 2.0}}
 """What a field needs beside it to act on: 1 squared is 1."""
