@@ -119,7 +119,7 @@ class _Measure:
             self._validation()
         writes = -(-run.steps // self.job.checkpoint_every)
         run.watching = []
-        self._part("checkpoints", lambda: checkpoint.write(scratch / "c", 1, run._state(), 1), writes)
+        self._part("checkpoints", lambda: checkpoint.write(scratch / "c", 1, run.everything(), 1), writes)
         self._part("saving", lambda: save(run.loaded, scratch / "model"))
         weights = sum(p.numel() * p.element_size() for p in run.loaded.model.parameters())
         trained = sum(p.numel() * p.element_size() for p in engine.named_parameters().values())

@@ -20,6 +20,7 @@ from posttrain.engine.optimizer import Optimizer
 from posttrain.jobs.job import Context, Job, Selection, Source
 from posttrain.jobs.online import All, RewardNode, Rollout
 from posttrain.models.adapters import Lora
+from posttrain.train.monitors import Limits
 
 
 class Train(Job):
@@ -59,6 +60,8 @@ class Train(Job):
     """Steps between validations; none makes ten of the run."""
     patience: PositiveInt | None = None
     """Stop after this many validations without a better loss, and keep the best weights."""
+    limits: Limits = Limits()
+    """Bounds on KL, ratio and entropy that end the run, or take it back to its last healthy checkpoint."""
     template: str | None = None
     """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
     mask: Literal["all", "last"] = "all"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from posttrain.core.batch import Batch
-from posttrain.core.files import crash_point, hash_json, write_json
+from posttrain.core.files import crash_point, hash_json
 from posttrain.core.finding import Finding
 from posttrain.core.group import Group
 from posttrain.core.protocols import Source
@@ -27,7 +27,7 @@ from posttrain.jobs.assembly import Part
 from posttrain.jobs.before_after import Samples
 from posttrain.jobs.job import Context
 from posttrain.jobs.manifest import manifest_of
-from posttrain.jobs.rollback import roll_back
+from posttrain.jobs.rollback import roll_back, save_wreck
 from posttrain.jobs.threads import choose_threads
 from posttrain.jobs.train import Train
 from posttrain.models import adapters, freeze, heads
@@ -271,7 +271,7 @@ class Training:
                     self.context.say(f"stopped at step {step.number}: {self.stopped}")
                     break
         except NonFiniteGradient as error:
-            self._save_wreck(error)
+            save_wreck(self, error)
             raise
         finally:
             for hook in watching:
@@ -317,7 +317,7 @@ class Training:
 
     # Checkpoints
 
-    def _state(self) -> dict[str, Any]:
+    def everything(self) -> dict[str, Any]:
         return {
             "engine": self.engine.state(),
             "source": self.source.state(),
@@ -330,7 +330,7 @@ class Training:
 
     def _checkpoint(self, step: int) -> None:
         if ranks.world()[0] == 0:
-            checkpoint.write(self.out.checkpoints, step, self._state(), self.job.keep)
+            checkpoint.write(self.out.checkpoints, step, self.everything(), self.job.keep)
 
     def _resume_point(self) -> int:
         """Step to start after; state is put back when a checkpoint of the same recipe and inputs is there."""
@@ -353,16 +353,6 @@ class Training:
         self._resumed = state
         self.context.say(f"resumed after step {step}")
         return step
-
-    def _save_wreck(self, error: NonFiniteGradient) -> None:
-        """Keep the state and the batch of a step that could not be taken."""
-        if ranks.world()[0] != 0:
-            return
-        place, step = self.out.path / "nonfinite", self.done + 1
-        checkpoint.write(place, step, self._state(), keep=1)
-        write_json(place / "tensors.json", {"step": step, "error": str(error), "names": error.names})
-        write_json(place / "batch.json", [g.to_json() for g in error.groups])
-        self.context.say(f"the state before step {step} and its batch are in {place}")
 
     # Results
 

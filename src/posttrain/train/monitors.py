@@ -36,7 +36,7 @@ class Limits(Spec):
     entropy: PositiveFloat | None = None
     """Lowest mean entropy of a token, in nats."""
     action: Literal["stop", "rollback"] = "stop"
-    """End with the weights as they are, or with those of the last checkpoint before any alert."""
+    """End with the weights as they are, or with those of the last checkpoint before the limit was passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ WATCHES: tuple[Watch, ...] = (
 
 
 class Monitors(Quiet):
-    """The hook over all watches. `raised` holds each alert once, with its step; `sick` is the step of the first one."""
+    """The hook over all watches. `raised` holds each alert once, with its step; `sick` is the step at which a limit was passed."""
 
     def __init__(
         self, say: Callable[[str], None], limits: Limits | None = None, watches: Sequence[Watch] = WATCHES
@@ -213,11 +213,11 @@ class Monitors(Quiet):
             if bound is not None and value is not None and (value > bound if over else value < bound):
                 text = f"{figure} {value:.3g} {'exceeds' if over else 'is below'} the limit of {bound:g}"
                 self._raise(name, step.number, text)
+                self.sick = step.number
                 return text
         return None
 
     def _raise(self, alert: str, step: int, text: str) -> None:
-        self.sick = step if self.sick is None else self.sick
         if alert not in self.raised:
             self.raised[alert] = f"step {step}: {text}"
             self.say(f"alert: {alert}: {self.raised[alert]}")
