@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not real.DATA.is_dir(), reason="POSTTRAIN_DATA names no directory of real rows"),
 ]
 QUIET = Context(bars=False)
-WORDS = 80
+WORDS = 60
 """Words of a text that are kept: the first of an answer say whether it refuses."""
 
 

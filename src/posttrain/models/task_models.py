@@ -64,6 +64,12 @@ class TaskModel:
             part = texts[at : at + PIECE]
             columns = [list(c) for c in zip(*part)]
             inputs = self.tokenizer(*columns, padding=True, padding_side="right", return_tensors="pt").to(self.device)
+            limit = getattr(self.model.config, "max_position_embeddings", None)
+            if limit is not None and inputs["input_ids"].shape[1] > limit:
+                longest = max(part, key=lambda texts: sum(map(len, texts)))[-1]
+                raise ValueError(
+                    f"a text of {inputs['input_ids'].shape[1]} tokens does not fit the model's {limit}: {longest[:40]!r} ...; shorten it"
+                )
             if not reads_both_ways(self.model.config):
                 inputs.pop("token_type_ids", None)
             with torch.no_grad():
