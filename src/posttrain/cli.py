@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 HEADINGS = {
     "learn": "learn",
     "use": "use a model",
+    "people": "what people think",
     "recipe": "recipes and data",
     "room": "the reading room, a simulated library with known answers",
 }

@@ -60,7 +60,7 @@ def next_task(
     )
     open_row = connection.execute(mine.order_by(assignment.c.issued.desc()).limit(1)).first()
     if open_row is not None:
-        return _task(open_row)
+        return as_task(open_row)
     if settings.daily is not None and _today(connection, who, queue, now) >= settings.daily:
         return Nothing("daily")
     draw = rng.random()
@@ -78,7 +78,7 @@ def task_of(connection: Connection, id: str) -> Any:
     return connection.execute(select(assignment).where(assignment.c.id == id)).first()
 
 
-def _task(row: Any) -> Task:
+def as_task(row: Any) -> Task:
     return Task(row.id, row.item, row.queue, tuple(json.loads(row.display)), row.reason, row.issued, row.expires)
 
 

@@ -42,6 +42,11 @@ class Added:
         return "; ".join(parts)
 
 
+def key_of(group: Group) -> str:
+    """What makes an item the same: its prompt and its answers, in this order."""
+    return packed([[m.to_json() for m in group.prompt], [[m.to_json() for m in r.turns] for r in group.responses]])[0]
+
+
 def refusal(group: Group, question: str) -> str | None:
     """Why a group cannot be asked about, or None."""
     if not group.prompt:
@@ -59,9 +64,17 @@ def refusal(group: Group, question: str) -> str | None:
 
 
 def add(
-    connection: Connection, queue: Queue, groups: Iterable[Group], kind: Kind = "ordinary", seed: int | None = None
+    connection: Connection,
+    queue: Queue,
+    groups: Iterable[Group],
+    kind: Kind = "ordinary",
+    seed: int | None = None,
+    front: bool = False,
 ) -> Added:
-    """Add items, each once: the same prompt with the same answers is known by its hash. The order of work is drawn here."""
+    """Add items, each once: the same prompt with the same answers is known by its hash. The order of work is drawn here.
+
+    kind: `gold` items carry the right answer as their ranking or preferences. front: these come before all others.
+    """
     told, rng = Added(), random.Random(seed)
     stream = iter(groups)
     while chunk := list(islice(stream, CHUNK)):
@@ -73,16 +86,14 @@ def add(
             if why is not None:
                 told.refused[why] += 1
                 continue
-            key = packed(
-                [[m.to_json() for m in group.prompt], [[m.to_json() for m in r.turns] for r in group.responses]]
-            )[0]
+            key = key_of(group)
             told.known += key in rows
             rows.setdefault(key, (group, token()))
         there = select(item.c.key).where(item.c.queue == queue.id, item.c.key.in_(list(rows)))
         for key in connection.execute(there).scalars():
             told.known += 1
             del rows[key]
-        _insert(connection, queue, rows, kind, rng)
+        _insert(connection, queue, rows, kind, rng, front)
         told.items += len(rows)
     if told.items:
         history.note(connection, "items", None, {"queue": queue.id, "added": told.items, "kind": kind})
@@ -90,7 +101,12 @@ def add(
 
 
 def _insert(
-    connection: Connection, queue: Queue, rows: dict[str, tuple[Group, str]], kind: Kind, rng: random.Random
+    connection: Connection,
+    queue: Queue,
+    rows: dict[str, tuple[Group, str]],
+    kind: Kind,
+    rng: random.Random,
+    front: bool,
 ) -> None:
     if not rows:
         return
@@ -104,7 +120,7 @@ def _insert(
         items.append({
             "id": id, "queue": queue.id, "prompt": prompt, "key": key, "n": len(group.responses), "facts": _json(facts),
             "lang": _short(facts.get("lang"), 16), "category": _short(facts.get("category", facts.get("task")), 100),
-            "kind": kind, "wanted": wanted, "places": wanted, "turn": rng.random(), "propensity": None, "created": now,
+            "kind": kind, "wanted": wanted, "places": wanted, "turn": rng.random() - front, "propensity": None, "created": now,
         })  # fmt: skip
         responses += [
             {"item": id, "key": k, "turns": next(turns), "by": _short(r.by, 300), "facts": _json(_told(r))}

@@ -6,14 +6,19 @@ from typing import Any
 
 from posttrain import methods
 from posttrain.core.recipe import RecipeError, build_spec, dump, dump_kind, nearest
+from posttrain.jobs.annotate import Annotate
 from posttrain.jobs.compare import Compare
 from posttrain.jobs.demo import Demo
 from posttrain.jobs.evaluate import Evaluate
+from posttrain.jobs.feedback import Agree, Labels, LedgerJob
 from posttrain.jobs.gap import Gap
 from posttrain.jobs.job import Job
+from posttrain.jobs.judging import JudgeJob
 from posttrain.jobs.new_encoder import NewEncoder
 from posttrain.jobs.new_model import New
+from posttrain.jobs.rank import Rank
 from posttrain.jobs.redteaming import GateJob, RedTeamJob
+from posttrain.jobs.refining import DataJob
 from posttrain.jobs.report import Report
 from posttrain.jobs.reward_report import RewardReport
 from posttrain.jobs.room import RoomAnnotate, RoomCorpus, RoomPrompts
@@ -25,13 +30,20 @@ from posttrain.jobs.soup import Soup
 from posttrain.jobs.train import Train
 
 __all__ = [
+    "Agree",
+    "Annotate",
     "Compare",
+    "DataJob",
     "Demo",
     "Evaluate",
     "Gap",
     "GateJob",
+    "JudgeJob",
+    "Labels",
+    "LedgerJob",
     "New",
     "NewEncoder",
+    "Rank",
     "RedTeamJob",
     "Report",
     "RewardReport",

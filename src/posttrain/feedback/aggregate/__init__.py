@@ -1,0 +1,1 @@
+"""From judgments to strengths, reliabilities and soft labels: what training consumes."""

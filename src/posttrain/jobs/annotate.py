@@ -1,0 +1,194 @@
+"""The annotation page as a job: rows in, a server on loopback, the browser opened at a link that works once.
+
+Rows come from files, from a pipe (``posttrain sample ... | posttrain annotate`` shows each answer as it is made), or from a live model
+that answers while one annotates. The server holds the ledger; what it acknowledged survives being killed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from posttrain.core.group import Group
+from posttrain.feedback.queues import Question, Settings
+from posttrain.jobs import assembly
+from posttrain.jobs.job import Context, Job, Source
+
+if TYPE_CHECKING:
+    from posttrain.feedback.ledger import Ledger
+    from posttrain.feedback.queues import Queue
+
+DEFAULT = "prefs.db"
+
+
+class Annotate(Job):
+    """Judge answers on a page in the browser: rankings, ratings, edits, by one person or many."""
+
+    name: ClassVar[str] = "annotate"
+    produces: ClassVar[Literal["run", "file", "text"]] = "file"
+    positional: ClassVar[tuple[str, ...]] = ("ledger",)
+
+    ledger: str = DEFAULT
+    """Ledger: an SQLite file, made where there is none, or a postgresql:// URL."""
+    data: Source | None = None
+    """Rows to add: prompts with answers, of any shape. Rows from a pipe are added as they come."""
+    gold: Source | None = None
+    """Rows with known rankings, mixed in to see how people do."""
+    queue: str = "main"
+    """Queue that the rows go to."""
+    question: Question | None = None
+    """What is asked; none keeps the queue's own (a new queue ranks)."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of the queue: `{overlap: 3, most: 5, gold_rate: 0.1, repeat_rate: 0.05, expertise: law, active: true}`."""
+    guideline: str | None = None
+    """Markdown file with the guideline shown beside the work."""
+    model: str | None = None
+    """Model that answers prompts while one annotates."""
+    n: PositiveInt = 4
+    """Answers of that model per prompt."""
+    port: NonNegativeInt = 8765
+    """Port; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address; another than loopback needs TLS or a proxy that has it."""
+    certificate: str | None = None
+    """TLS certificate file (PEM)."""
+    key: str | None = None
+    """Key file of the certificate."""
+    behind_proxy: bool = False
+    """A proxy with TLS stands in front."""
+    browser: bool = True
+    """Open the browser."""
+
+    def run(self, context: Context | None = None) -> str:
+        """Serve until interrupted; returns the ledger."""
+        from posttrain.feedback.server import run
+
+        context = context or Context()
+        run.check_address(self.host, self.certificate, self.behind_proxy)
+        piped = self.data is None and not sys.stdin.isatty() and self.model is None
+        ledger, queue = self.prepare(context)
+        feed = Feed(ledger, queue, context)
+        sock = run.listen(self.host, self.port)
+        scheme = "https" if self.certificate else "http"
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        address = f"{scheme}://{shown}:{sock.getsockname()[1]}"
+        link = f"{address}/join/{owner_link(ledger)}"
+        app = self.application(ledger, queue, feed, context)
+        context.say(f"ledger {self.ledger}, queue {queue.name}: {address}")
+        context.say(f"your link (works once, makes you the owner): {link}")
+        if piped:
+            threading.Thread(target=feed.read, args=(sys.stdin,), daemon=True).start()
+        if self.browser:
+            threading.Timer(0.5, webbrowser.open, (link,)).start()
+        run.serve(app, sock, self.certificate, self.key, self.behind_proxy)
+        ledger.close()
+        return self.ledger
+
+    def prepare(self, context: Context) -> tuple[Ledger, Queue]:
+        """The ledger with its queue, guideline and rows."""
+        from posttrain.feedback import items, queues
+        from posttrain.feedback.ledger import Ledger
+
+        ledger = Ledger(self.ledger)
+        with ledger.write() as connection:
+            old = next((q.settings for q in queues.queues(connection) if q.name == self.queue), Settings())
+            wanted = {**({} if self.question is None else {"question": self.question}), **self.settings}
+            queue = queues.make(connection, self.queue, Settings.model_validate({**old.model_dump(), **wanted}))
+            if self.guideline is not None:
+                queues.write_guideline(connection, queue.id, Path(self.guideline).read_text(encoding="utf-8"))
+        for source, kind in ((self.data, "ordinary"), (self.gold, "gold")):
+            if source is None:
+                continue
+            groups = [g for part in assembly.gather(source, context) for g in part.groups]
+            with ledger.write() as connection:
+                context.say(items.add(connection, queue, groups, kind).describe())  # type: ignore[arg-type]
+        return ledger, queue
+
+    def application(self, ledger: Ledger, queue: Queue, feed: Feed, context: Context) -> Any:
+        """The ASGI application over a ledger."""
+        from posttrain.feedback.server.app import LOCAL, application
+
+        live = None
+        if self.model is not None:
+            from posttrain.core.protocols import Sampling
+            from posttrain.feedback.server.live import Live
+            from posttrain.jobs.sample import answering
+
+            live = Live(answering(self.model, None, "cpu")[2], self.n, Sampling(temperature=0.9, max_tokens=256))
+            context.say(f"{self.model} answers prompts written on the page, {self.n} times each")
+        redraw = Redraw(ledger, queue)
+        local = self.host in LOCAL or self.host == "::1"
+        secure = self.certificate is not None or self.behind_proxy
+        return application(ledger, secure, local, redraw.judged, live, lambda: feed.coming)
+
+
+class Feed:
+    """Rows from a pipe, added line by line while people already work."""
+
+    def __init__(self, ledger: Ledger, queue: Queue, context: Context) -> None:
+        self.ledger, self.queue, self.context = ledger, queue, context
+        self.coming = False
+
+    def read(self, lines: Iterator[str]) -> None:
+        """Add every line; a bad one is told of and left out. Ends with the pipe."""
+        from posttrain.feedback import items
+
+        self.coming = True
+        added, left = 0, 0
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                group = Group.from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                self.context.say(
+                    f"line {number} of the pipe is no row of `posttrain sample` ({type(error).__name__}: {error}); left out"
+                )
+                left += 1
+                continue
+            with self.ledger.write() as connection:
+                told = items.add(connection, self.queue, [group])
+            added += told.items
+            left += sum(told.refused.values())
+        self.coming = False
+        if added or left:
+            self.context.say(f"{added} items from the pipe, {left} left out")
+
+
+class Redraw:
+    """With active selection, a new order after every so many judgments, in a thread of its own."""
+
+    def __init__(self, ledger: Ledger, queue: Queue) -> None:
+        self.ledger, self.queue, self.count, self.lock = ledger, queue, 0, threading.Lock()
+        if queue.settings.active:
+            self._draw()
+
+    def judged(self) -> None:
+        settings = self.queue.settings
+        with self.lock:
+            self.count += 1
+            due = settings.active and settings.refresh > 0 and self.count % settings.refresh == 0
+        if due:
+            threading.Thread(target=self._draw, daemon=True).start()
+
+    def _draw(self) -> None:
+        from posttrain.feedback.active import select_next
+
+        with self.ledger.write() as connection:
+            select_next(connection, self.queue)
+
+
+def owner_link(ledger: Ledger) -> str:
+    """A single-use secret for the owner: who runs the command may read the file, and so may come in."""
+    from posttrain.feedback import accounts
+
+    with ledger.write() as connection:
+        known = accounts.owner(connection)
+        return accounts.invite(connection, "owner", for_annotator=None if known is None else known.id)
