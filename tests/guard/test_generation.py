@@ -36,6 +36,7 @@ class Towards:
         self.bodies, self.push = vocabulary.bodies, push
         self.texts = [" " + p for p in phrases] + phrases
         rng.shuffle(self.texts)
+        self.known: dict[bytes, list[int]] = {}
 
     def __call__(self, row: Row, logits: Tensor) -> Tensor:
         said = b"".join(self.bodies[t] or b"" for t in row.tokens[-12:])
@@ -44,10 +45,13 @@ class Towards:
             body = text.encode()
             done = next((n for n in range(len(body) - 1, -1, -1) if said.endswith(body[:n])), 0)
             rest = body[done:]
-            for token, piece in enumerate(self.bodies):
-                if piece and rest.startswith(piece):
-                    out[token] += self.push
+            out[self._next(rest)] += self.push * (1 + done)
         return out
+
+    def _next(self, rest: bytes) -> list[int]:
+        if rest not in self.known:
+            self.known[rest] = [t for t, piece in enumerate(self.bodies) if piece and rest.startswith(piece)]
+        return self.known[rest]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def pushed(policy: Policy, tokens: int, word: bool) -> tuple[int, int]:
     """(violations, tokens) of answers pushed towards the phrases."""
     vocabulary = Vocabulary.of(policy.loaded.tokenizer)
     bans = Bans(vocabulary, () if word else PHRASES, PHRASES if word else (), stop_ids=policy.loaded.stops)
-    guard = Guard(bans, stages=[Towards(vocabulary, PHRASES, 14.0)])
+    guard = Guard(bans, stages=[Towards(vocabulary, PHRASES, 4.0)])
     found = Automaton([(p, word) for p in PHRASES])
     seen = bad = 0
     seed = 0
@@ -79,7 +83,7 @@ def test_pushed_towards_bans_nothing_is_said(policy: Policy) -> None:
     for word in (False, True):
         bad, seen = pushed(policy, 600, word)
         assert bad == 0 and seen >= 600
-    free = Guard(stages=[Towards(Vocabulary.of(policy.loaded.tokenizer), PHRASES, 14.0)])
+    free = Guard(stages=[Towards(Vocabulary.of(policy.loaded.tokenizer), PHRASES, 4.0)])
     said = Guarded(policy, free).generate([Request(as_chat("Tell me"), Sampling(max_tokens=64), n=8)])[0]
     assert any(Automaton([(p, False) for p in PHRASES]).find(r.text) >= 0 for r in said.responses), (
         "the push does not push"
