@@ -10,16 +10,19 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
 from posttrain.core.files import hash_json
+from posttrain.core.group import Response
 from posttrain.core.method import Method
 from posttrain.core.recipe import Kind, Spec
 from posttrain.data.source import Offline
@@ -50,6 +53,7 @@ class Row(NamedTuple):
 
 
 HELD = {"validation": 4, "method": "sft"}
+ONLINE = {"method": "grpo", "rollout": {"n": 2, "max_new_tokens": 4}, "reward": {"name": "length", "limit": 1}}
 WORSENING = {**HELD, "evaluate_every": 1, "steps": 4, "optimizer": {"lr": 2.0, "warmup": 0.0, "schedule": "constant"}}
 CODE = """from transformers import LlamaForCausalLM
 
@@ -70,13 +74,15 @@ TRAIN: dict[str, Row] = {
     "train": Row({"freeze": ["*q_proj*"]}),
     "teacher": Row("@base", "weights", {"method": "distill", "teacher": "@other"}),
     "cache": Row("@scores", "kept", {"method": "dpo", "data": "@pairs"}),
+    "reward": Row({"name": "length", "limit": 9}, "metrics", ONLINE),
+    "rollout": Row({"n": 3, "max_new_tokens": 4}, "metrics", ONLINE),
     "validation": Row(4, "metrics"),
     "evaluate_every": Row(2, "metrics", HELD),
     "patience": Row(1, "metrics", WORSENING),
     "limits": Row(
         {"entropy": 99.0},
         "metrics",
-        {"method": "grpo", "rollout": {"n": 2, "max_new_tokens": 4}, "reward": {"name": "length", "limit": 1}},
+        ONLINE,
     ),
     "template": Row("chatml", "metrics"),
     "mask": Row("last", "metrics", {"data": "@talk"}),
@@ -323,20 +329,88 @@ METHODS: dict[str, dict[str, Any]] = {
         "modifiers": ["length"],
         "moving": {"every": 1, "share": 0.5},
     },
+    "grpo": {
+        "beta": 0.5,
+        "estimator": "mse",
+        "scale": "none",
+        "surrogate": "cispo",
+        "ratio": "sequence",
+        "aggregation": "dapo",
+        "ending": "mask",
+        "entropy": 0.5,
+        "correction": {"high": 0.5},
+        "constraint": {"limit": 0.1},
+        "temperature": 2.0,
+        "passes": 2,
+        "minibatches": 2,
+    },
     "kto": {"beta": 0.5, "desirable": 2.0, "undesirable": 2.0},
     "listwise": {"beta": 0.5},
     "masked_lm": {"share": 0.6, "mask_id": 5},
     "orpo": {"weight": 0.5, "nll_on": "all"},
+    "ppo": {
+        "beta": 0.5,
+        "control": {"name": "adaptive", "target": 0.01},
+        "penalty": "abs",
+        "gamma": 0.5,
+        "lam": 0.2,
+        "surrogate": "cispo",
+        "value_clip": 0.01,
+        "value_weight": 0.7,
+        "entropy": 0.5,
+        "whiten": False,
+        "whiten_rewards": True,
+        "reward_clip": 0.1,
+        "running": (),
+        "ending": "mask",
+        "critic": "separate",
+        "correction": {"high": 0.5},
+        "constraint": {"limit": 0.1},
+        "temperature": 2.0,
+        "passes": 2,
+        "minibatches": 2,
+        "stop_at": 1e-9,
+    },
     "regression": {"delta": 0.1},
+    "reinforce_pp": {
+        "beta": 0.5,
+        "penalty": "abs",
+        "gamma": 0.5,
+        "surrogate": "cispo",
+        "ending": "mask",
+        "correction": {"high": 0.5},
+        "temperature": 2.0,
+        "passes": 2,
+        "minibatches": 2,
+    },
     "reward": {"centring": 0.1},
     "reward_ensemble": {"heads": 3, "centring": 0.1},
     "reward_labels": {"good": 2.0, "bad": 2.0},
+    "rloo": {
+        "beta": 0.5,
+        "low": 0.01,
+        "high": 0.01,
+        "ending": "mask",
+        "correction": {"high": 0.5},
+        "temperature": 2.0,
+        "passes": 2,
+        "minibatches": 2,
+    },
     "sequence_classification": {"labels": ("yes", "no"), "smoothing": 0.2},
     "sft": {"label_smoothing": 0.2},
     "simpo": {"beta": 1.0, "gamma": 0.2, "alpha": 0.5},
     "token_classification": {"labels": ("span", "other")},
 }
-BESIDE: dict[tuple[str, str], dict[str, Any]] = {("distill", "tau_squared"): {"temperature": 2.0}}
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("distill", "tau_squared"): {"temperature": 2.0},
+    ("grpo", "estimator"): {"beta": 0.5},
+    ("grpo", "surrogate"): {"passes": 3},
+    ("grpo", "ratio"): {"passes": 3},
+    ("reinforce_pp", "surrogate"): {"passes": 3},
+    ("rloo", "low"): {"passes": 3},
+    ("rloo", "high"): {"passes": 3},
+    **{(name, "correction"): {"passes": 1} for name in ("grpo", "rloo", "reinforce_pp", "ppo")},
+}
 """What a field needs beside it to act on: 1 squared is 1."""
 PARTS: dict[type[Spec], dict[str, dict[str, Any]]] = {
     Link: {
@@ -358,9 +432,18 @@ WHERE: dict[type[Spec], tuple[str, str]] = {
 }
 
 
+def drawn(response: Response) -> Response:
+    """The answer as a sampler gives it, with log-probs."""
+    assert response.tokens is not None
+    logps = np.full(len(response.tokens), -3.0, dtype=np.float32)
+    return replace(response, logps=logps, sampled_logps=logps)
+
+
 def learned(method: Method) -> tuple[list[float], dict[str, Any]]:
     """Losses of three steps on the method's example, and the weights after them."""
     engine, groups = engine_for(method), method.example().groups
+    if getattr(method, "correction", None) is not None or getattr(method, "passes", 0) == 1:
+        groups = [replace(g, responses=tuple(map(drawn, g.responses))) for g in groups]
     steps = train(engine, method, Offline(groups, len(groups), epochs=float("inf"), shuffle=False), 3)
     losses = [step.metrics["loss"] for step in steps]
     return losses, {n: p.detach().clone().tolist() for n, p in engine.named_parameters().items()}
