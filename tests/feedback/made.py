@@ -25,7 +25,9 @@ def ledger(path: Path, groups: list[Group] | None = None, **settings: Any) -> tu
     return opened, queue
 
 
-def client(opened: Ledger, name: str = "ann", role: Any = "annotator", **settings: Any) -> tuple[TestClient, dict[str, str]]:
+def client(
+    opened: Ledger, name: str = "ann", role: Any = "annotator", **settings: Any
+) -> tuple[TestClient, dict[str, str]]:
     """(client with a session, headers that a change needs)."""
     with opened.write() as connection:
         person = accounts.named(connection, name, role)

@@ -42,7 +42,12 @@ def test_hostile_answers_are_text(tmp_path: Path) -> None:
     made = browser.get("/")
     text = made.text
     assert made.status_code == 200 and "default-src 'none'" in made.headers["content-security-policy"]
-    assert "<script>alert" not in text and "<img src=x" not in text and "<svg onload" not in text and 'href="javascript' not in text
+    assert (
+        "<script>alert" not in text
+        and "<img src=x" not in text
+        and "<svg onload" not in text
+        and 'href="javascript' not in text
+    )
     assert "\x00" not in text and "\u202e" not in text and "⟨U+202E⟩" in text and "␀" in text
     assert "+ 996,000" in text
 
@@ -61,7 +66,19 @@ def test_who_may_do_what(tmp_path: Path) -> None:
     assert browser.get("/next").status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/people", "/review", "/guidelines", "/export?format=csv", "/agreement", "/openapi.json", "/healthz"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dashboard",
+        "/people",
+        "/review",
+        "/guidelines",
+        "/export?format=csv",
+        "/agreement",
+        "/openapi.json",
+        "/healthz",
+    ],
+)
 def test_the_owner_sees_every_page(tmp_path: Path, path: str) -> None:
     opened, _ = ledger(tmp_path)
     browser, _ = client(opened, "owner", "owner")

@@ -37,7 +37,8 @@ def fit(
     extra = np.full((k, k), elsewhere - 1.0) + np.eye(k) * (diagonal - elsewhere)
     confusion, share = np.zeros((annotators, k, k)), np.zeros(k)
     done = 0
-    for done in range(1, rounds + 1):
+    while done < rounds:
+        done += 1
         confusion = np.repeat(extra[None], annotators, axis=0)
         np.add.at(confusion.transpose(0, 2, 1), (a, s), posterior[i])
         total = confusion.sum(axis=2, keepdims=True)

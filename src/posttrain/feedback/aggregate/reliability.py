@@ -1,6 +1,7 @@
 """Who judges with care? Each annotator's rankings come from Davidson-Luce with probability q, else from a blind draw.
 
-``P = q_a Luce + (1 - q_a) / (number of weak orders)``, q_a ~ Beta(8, 2), by EM: the share of each ranking that was careful is its weight in
+``P = q_a Luce(strengths) + (1 - q_a) Luce(all equal)``, q_a ~ Beta(8, 2), by EM (a blind
+draw ties as often as others do): the share of each ranking that was careful is its weight in
 the strengths. The interval of q_a is its Beta posterior at the last shares. It weighs labels; it is never shown as a score of worth.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 from scipy.stats import beta
@@ -17,18 +17,6 @@ from posttrain.feedback.aggregate import luce
 from posttrain.stats import Interval
 
 A, B = 8.0, 2.0
-
-
-def weak_orders(n: int) -> int:
-    """Rankings with ties of n answers: 1, 3, 13, 75 ...
-
-    >>> [weak_orders(n) for n in (1, 2, 3, 4)]
-    [1, 3, 13, 75]
-    """
-    counts = [1]
-    for m in range(1, n + 1):
-        counts.append(sum(comb(m, k) * counts[m - k] for k in range(1, m + 1)))
-    return counts[n]
 
 
 @dataclass(frozen=True)
@@ -49,12 +37,13 @@ def fit(
     q = np.full(len(names), A / (A + B))
     largest = max((len(t) for r in rankings for t in r), default=1)
     parts = luce.stages(rankings, item, n, largest, items)
-    blind = -np.log([weak_orders(sum(len(t) for t in r)) for r in rankings])
+    level = np.zeros((items, n))
     care = q[at]
     b, log_d = luce.start(n, items, largest)
     b, _ = luce.strengths(parts, b, log_d, care, steps=6)
     for _ in range(rounds):
         log_d = luce.ties(parts, b, log_d, care, steps=2)
+        blind = luce.log_likelihood(parts, level, log_d, len(rankings))
         careful = np.log(q[at]) + luce.log_likelihood(parts, b, log_d, len(rankings))
         care = 1 / (1 + np.exp(np.clip(np.log1p(-q[at]) + blind - careful, -700, 700)))
         total, count = np.bincount(at, care, len(names)), np.bincount(at, minlength=len(names))
