@@ -186,8 +186,9 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
 
     Every group needs `prompt_tokens` (at least one) and every response `tokens` and `trained` of equal length with at least one
     trained token. Data given to methods: token `weight` [N] (how much a trained token counts), `old` and `sampled` log-probs [N]
-    where every response was sampled, `tag` where a method asks for ids; row `weight`, `score` (nan = cannot be scored), its parts as `part.NAME`, `stopped` (0 = it ran
-    out of room), `label` (1, 0, nan), `rank` (tier, best = 0, -1 = unranked) [R]; pair `p`, `pair_weight`, `margin` [Q].
+    where every response was sampled, `tag` where a method asks for ids; row `weight`, `score` (nan = cannot be scored), its parts as
+    `part.NAME`, `stopped` (0 = it ran out of room), `label` (1, 0, nan), `rank` (tier, best = 0, -1 = unranked) [R]; pair `p`,
+    `pair_weight`, `margin` [Q].
     Raises ValueError naming the group that is not rendered or has nothing to train.
     """
     ids: list[np.ndarray] = []

@@ -26,7 +26,8 @@ class Needs:
 
     logp: log p(target) [N]. entropy: nats [N]. mean_logp: mean over the vocabulary of log p [N]. log_sum_sq: log sum p^2 [N].
     value: number of value heads read at the state before each token [N, k]. score: number of score heads read on the last
-    trained token of each response [R, k]. likelihood: a fresh score head adds this times the answer's mean log-probability. critic: which trunk the value heads stand on: the policy's own (head), the policy's with an
+    trained token of each response [R, k]. likelihood: a fresh score head adds this times the answer's mean log-probability.
+    critic: which trunk the value heads stand on: the policy's own (head), the policy's with an
     adapter of its own (adapter), or a copy (separate).
     topk: width of the likeliest tokens [N, k], best first (`EVERY`: all of them, in order of id).
     at_ids: name of batch data [N, k] with ids to score.

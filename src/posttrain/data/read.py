@@ -90,8 +90,8 @@ def read(
     named = preset(shape or "") or preset(path)
     if named is not None:
         at = named.source if preset(path) is not None else path
-        made = _preset(named, at, split or (named.split if at.startswith("hub:") else None), limit, bad, columns)
-        return replace(made, path=path)
+        read = _preset(named, at, split or (named.split if at.startswith("hub:") else None), limit, bad, columns)
+        return replace(read, path=path)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give a number of rows of 1 or more")
     counts = Counts()

@@ -40,7 +40,8 @@ class LocalEngine:
     """See the module docstring.
 
     model: a causal LM, perhaps wrapped by peft. heads: new heads by name (`score`, `value`), trained with it. roles: frozen models by
-    name; ``reference`` is made on demand. token_budget: stream tokens of one forward (None: by device). path: None lets the first batch decide.
+    name; ``reference`` is made on demand. token_budget: stream tokens of one forward (None: by device). path: None lets the first
+    batch decide.
     """
 
     def __init__(
@@ -180,7 +181,8 @@ class LocalEngine:
         if needs.own or needs.labels or needs.pooled:
             return token_outputs(model, self.heads, piece, needs, path, self.head_limit)
         work = self._work.setdefault(id(model), Work(model))
-        weighs = needs.score > 0 and isinstance(self.heads["score"], LikelihoodHead)
+        scorer = self.heads["score"] if needs.score else None
+        weighs = isinstance(scorer, LikelihoodHead)
         self.flops += work.forward(piece, needs.head_rows or weighs) * (3 if torch.is_grad_enabled() else 1)
         rows_needed = needs.head_rows or weighs or (needs.value > 0 and self.critic is None) or needs.hidden
         places = [piece.source] if rows_needed else []
@@ -202,12 +204,13 @@ class LocalEngine:
         extra: dict[str, Any] = {}
         if needs.value:
             extra["value"] = self.heads["value"](at_rows if self.critic is None else self._critic_states(piece, path))
-        if needs.score:
-            extra["score"] = self.heads["score"](parts[-1])
-        if weighs:
+        if scorer is not None:
+            extra["score"] = scorer(parts[-1])
+        if isinstance(scorer, LikelihoodHead):
             assert at_rows is not None
             said = token_scores(Head.of(model), at_rows, piece.target, Needs(logp=True), None, self.head_limit).logp
-            extra["score"] = extra["score"] + self.heads["score"].added(said, piece.row, piece.R)
+            assert said is not None
+            extra["score"] = extra["score"] + scorer.added(said, piece.row, piece.R)
         if needs.hidden:
             extra["hidden"] = at_rows
         fields = {name: getattr(out, name) for name in Output.__slots__ if name != "heads"}

@@ -7,7 +7,6 @@ logits. Which of the two a model is, a method never sees.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,7 +61,7 @@ def width(batch: Batch) -> int:
 
 def token_outputs(
     model: nn.Module,
-    heads: Mapping[str, nn.Module],
+    heads: nn.ModuleDict,
     batch: Batch,
     needs: Needs,
     path: Literal["shared", "dense"],

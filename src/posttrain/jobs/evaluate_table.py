@@ -34,7 +34,7 @@ def _table(parts: Mapping[str, Sequence[Line]]) -> Table:
     for part, lines in parts.items():
         out.add_row(Text(part, style="italic"))
         for line in lines:
-            more = ()
+            more: tuple[str, ...] = ()
             if paired:
                 least = "" if line.smallest is None else f"{line.smallest:.3f}"
                 more = ("" if line.difference is None else str(line.difference), least)

@@ -33,7 +33,7 @@ from posttrain.jobs.train import Train
 from posttrain.models import adapters, freeze, heads
 from posttrain.models.load import Loaded, load, save
 from posttrain.models.recompute import recompute_blocks
-from posttrain.models.render import Renderer
+from posttrain.models.render import Overlong, Renderer
 from posttrain.models.teacher import load_teacher
 from posttrain.train import checkpoint, hooks
 from posttrain.train.loop import train
@@ -162,7 +162,7 @@ class Training:
         room = None if limit is None else limit - rollout.max_new_tokens
         if room is not None and room < 1:
             raise ValueError(f"rollout.max_new_tokens: {rollout.max_new_tokens} leave no room for a prompt in {limit}")
-        overlong = "drop" if self.job.overlong == "drop" else "stop"
+        overlong: Overlong = "drop" if self.job.overlong == "drop" else "stop"
         prompts = Renderer.of(self.loaded, self.job.mask, room, overlong)
         for part in parts:
             part.groups = [g.with_responses(()) for g in part.groups]
