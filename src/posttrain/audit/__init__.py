@@ -12,6 +12,7 @@ from posttrain.audit.repair import Change, compare
 from posttrain.audit.scorer import BudgetSpent, DegenerateReward
 from posttrain.audit.search import Attack, attack_reward_model
 from posttrain.audit.suite import suite
+from posttrain.audit.sycophancy import SycophancyDetector, SycophancyReport
 from posttrain.audit.thresholds import Thresholds
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "DegenerateReward",
     "EmptyAudit",
     "RewardModelAuditor",
+    "SycophancyDetector",
+    "SycophancyReport",
     "TestResult",
     "Thresholds",
     "Vulnerability",

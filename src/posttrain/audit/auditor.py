@@ -181,7 +181,7 @@ class RewardModelAuditor:
             values = np.asarray([scorer.prefer(m) - 0.5 for m in rows])
         else:
             values = scorer.margins(rows, p.test)
-        return measure(p, values.reshape(len(p.needs), -1), s, self.reps, self.seed)
+        return measure(p, values.reshape(len(p.needs), len(p.needs[0]) if p.needs else 1), s, self.reps, self.seed)
 
     def _fitted(
         self, scorer: Scorer, cases: Sequence[Case], lang: str, margins: np.ndarray, base: Sequence[Case], s: float

@@ -142,12 +142,15 @@ def temperature(margins: Floats) -> float:
 
 
 def uncertainty(reward: Any, cases: Sequence[Case], margins: Floats, lang: str) -> Measured | None:
-    """T20: does the spread of an ensemble's votes point at wrongly ordered pairs? AUROC, for information. Needs `votes`."""
-    votes = getattr(reward, "votes", None)
+    """T20: does the spread of an ensemble's votes point at wrongly ordered pairs? AUROC, for information.
+
+    Needs `votes` (as rewards have) or `opinions`; None where there is one vote only, or no error to find.
+    """
+    votes = next((f for f in (getattr(reward, n, None) for n in ("opinions", "votes")) if callable(f)), None)
     if votes is None:
         return None
     groups = [Group(c.prompt, (answer(c.chosen), answer(c.rejected))) for c in cases]
-    told = [[[s.value for s in one] for one in group] for group in votes(groups)]
+    told = [[[getattr(s, "value", s) for s in one] for one in group] for group in votes(groups)]
     if any(len(one) < 2 for group in told for one in group):
         return None
     leads = [np.subtract(np.asarray(a, float), np.asarray(b, float)) for a, b in told]

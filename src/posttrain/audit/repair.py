@@ -6,7 +6,6 @@ not matter the pair prefers the plain answer over the dressed one at 0.5 (equiva
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from posttrain.audit.findings import AuditReport, TestResult
 from posttrain.audit.probe import Measured
+from posttrain.core.files import hash_json
 from posttrain.core.group import Group, Preference, answer
 from posttrain.stats import Interval, cluster_bootstrap, mcnemar_exact, sign_flip
 
@@ -27,7 +27,7 @@ A_IS_BETTER = ("T01", "T03", "T07", "T13", "T14")
 
 def held_back(item: str) -> bool:
     """Is this item never given out for training?"""
-    return zlib.crc32(f"held back/{item}".encode()) % KEPT_BACK == 0
+    return int(hash_json(["held back", item])[:8], 16) % KEPT_BACK == 0
 
 
 def counter_examples(measured: Sequence[Measured], results: Sequence[TestResult]) -> Iterator[Group]:

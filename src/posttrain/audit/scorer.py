@@ -19,7 +19,7 @@ from posttrain.rewards.criterion import as_reward
 from posttrain.stats.interval import Floats
 
 CLIP = 1e-4
-CHUNK = 128
+CHUNK = 16
 """Prompts given to a reward at once."""
 Progress = Callable[[str, int, int], None]
 
