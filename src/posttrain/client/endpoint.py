@@ -110,6 +110,12 @@ class Endpoint:
         used = [sum(w.most[i] for w in wanted.values()) for i in (0, 1)]
         return Estimate(len(wanted), len(works) - len(wanted), used[0], used[1], self.price.of(used[0], used[1]))
 
+    def costs(self, requests: Sequence[Request]) -> list[list[float]]:
+        """What each kept answer to each request cost when it was paid for."""
+        assert isinstance(self.store, Store)
+        paid = iter([self.store.paid(w.key) for w in self._works(requests)])
+        return [[next(paid) for _ in range(r.n)] for r in requests]
+
     @property
     def by(self) -> str:
         """Who answers, as rows name it."""

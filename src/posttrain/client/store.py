@@ -69,6 +69,12 @@ class Store:
             row = self._db.execute("SELECT body FROM answer WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
+    def paid(self, key: str) -> float:
+        """What the answer kept under a key cost; 0 where there is none."""
+        with self._lock:
+            row = self._db.execute("SELECT money FROM answer WHERE key = ?", (key,)).fetchone()
+        return 0.0 if row is None else float(row[0])
+
     def reserve(self, key: str, tokens: int, money: float, budget: Budget, once: bool = False) -> None:
         """Set a call's worst case aside before it is sent. once: the server bills an idempotency key once, so an earlier unsettled
         reservation of this key is replaced; otherwise it is counted as lost. Raises BudgetExceeded."""

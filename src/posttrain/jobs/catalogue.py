@@ -27,6 +27,7 @@ from posttrain.jobs.sample import Sample
 from posttrain.jobs.scanning import Scan
 from posttrain.jobs.serving import Serve
 from posttrain.jobs.soup import Soup
+from posttrain.jobs.synthesis import SynthJob
 from posttrain.jobs.train import Train
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Scan",
     "Serve",
     "Soup",
+    "SynthJob",
     "Train",
     "build_job",
     "dump_job",

@@ -1,8 +1,8 @@
 """The four directions between question, reasoning and answer; topics to pairs; the best of n; controlled corruptions.
 
 Every function takes a Model and gives `Made`: rows with provenance, and a count of every candidate that was dropped with its reason. A
-direction is one call: `augment(rows, "question_to_answer", model)`. Leaves out retrieval and lift checks of back-translation (the round
-trip is there), trees of topics deeper than the list given, and dialogue.
+direction is one call: `augment(rows, "question_to_answer", model)`. Verified back-translation is in `passages`.
+Leaves out trees of topics deeper than the list given.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from posttrain.rewards.judge import name_of
 from posttrain.rewards.judge_prompts import language
 from posttrain.synth.ledger import Check, Made, Origin, usual
 from posttrain.synth.parse import parse_instruction_response
+from posttrain.synth.teacher import DRAW, Axes, Teacher, Wanted, costs_of
 
 Direction = Literal["answer_to_question", "question_to_answer", "question_to_reasoned_answer", "both"]
 ASK: dict[str, dict[str, str]] = {
@@ -42,32 +43,35 @@ ASK: dict[str, dict[str, str]] = {
         "zh": "请就以下主题写一个新任务：{x}\n格式：\n指令：...\n回答：...",
     },
 }
+SAME = 5
+"""Duplicates in a row after which a topic is used up."""
 _FINAL = re.compile(r"^\W*(?:Answer|Réponse|Ответ|回答)\W*[:：]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
-DRAW = Sampling(temperature=0.7, max_tokens=512)
 
 
 def augment(
     rows: Sequence[Group], direction: Direction, model: Model, seed: int = 0, n: int = 1, sampling: Sampling = DRAW,
     verify: Reward | None = None, checks: Mapping[str, Check] | None = None, ask: Callable[[str, str], str] | None = None,
+    least: float = 0.0,
 ) -> Made:  # fmt: skip
     """New rows from rows in one direction.
 
     answer_to_question keeps the answer and writes its question; question_to_answer and question_to_reasoned_answer answer the prompt
     (reasoning is kept as the turn's thinking); both writes a new task on the text of the row. n: candidates per row. verify: a Reward that
-    must give each kept row more than 0. ask: (text, language) to what the model is asked, for models with habits of their own.
+    must give each kept row more than `least`. ask: (text, language) to what the model is asked, for models with habits of their own.
     """
     if direction not in ("question_to_answer", *ASK):
         raise ValueError(f"direction {direction!r} is unknown; accepted: question_to_answer, {', '.join(ASK)}")
     made, tests = Made(), usual() if checks is None else dict(checks)
     questions = [_question(g, direction, ask) for g in rows]
     requests = [Request(as_chat(q), sampling, n, seed, facts=g.facts) for q, g in zip(questions, rows, strict=True)]
-    for g, question, said in zip(rows, questions, model.generate(requests), strict=True):
-        origin = Origin(direction, name_of(model), hash_json(question)[:16], seed, (g.id,))
-        for response in said.responses:
+    made_by = model.generate(requests)
+    for g, question, said, costs in zip(rows, questions, made_by, costs_of(model, requests), strict=True):
+        for response, cost in zip(said.responses, costs, strict=True):
+            origin = Origin(direction, name_of(model), hash_json(question)[:16], seed, (g.id,), cost)
             new = _row(g, direction, response)
             if new is None:
                 made.drop("unparsed", response.text)
-            elif verify is not None and not (verify([new])[0][0].value or 0.0) > 0:
+            elif verify is not None and not (verify([new])[0][0].value or 0.0) > least:
                 made.drop("not verified", response.text)
             else:
                 made.offer(new, tests, origin)
@@ -106,24 +110,26 @@ def generate_sft_examples(
     audiences: Sequence[str] = ("a beginner", "an expert"), levels: Sequence[str] = ("easy", "hard"),
 ) -> Made:  # fmt: skip
     """The lesson's call: topics to instruction and answer. Axes vary audience and level; a topic stops after 5 duplicates in a row."""
+    axes = Axes(tuple(audiences), levels=tuple(levels))
+    return topics((), Teacher(model, sampling, seed), Wanted(num_per_topic, tuple(seed_topics), axes))
+
+
+def topics(rows: Sequence[Group], teacher: Teacher, wanted: Wanted) -> Made:
+    """n instructions with answers per topic, all open topics asked together in each round."""
     made, tests = Made(), usual()
-    for topic in seed_topics:
-        again = 0
-        lang = language(topic)
-        for number in range(num_per_topic):
-            about = f"{topic} ({audiences[number % len(audiences)]}, {levels[number // len(audiences) % len(levels)]})"
-            question = ASK["both"][lang].format(x=about)
-            (said,) = model.generate([Request(as_chat(question), sampling, 1, seed + number)])
-            new = _row(said, "both", said.responses[0])
-            if new is None:
-                made.drop("unparsed", said.responses[0].text)
+    again = dict.fromkeys(wanted.topics, 0)
+    for number in range(wanted.n):
+        open_ = [t for t in again if again[t] < SAME]
+        asked = [wanted.axes.on(ASK["both"][language(t)].format(x=t), number, language(t)) for t in open_]
+        for topic, said in zip(open_, teacher.one(asked, number), strict=True):
+            found = None if said.failed else parse_instruction_response(said.text)
+            if found is None:
+                made.drop("failed call" if said.failed else "unparsed", said.text)
                 continue
-            before = sum(v for k, v in made.dropped.items() if k.startswith("duplicate"))
-            made.offer(new, tests, Origin("topics", name_of(model), hash_json(question)[:16], seed + number, (topic,)))
-            after = sum(v for k, v in made.dropped.items() if k.startswith("duplicate"))
-            again = again + 1 if after > before else 0
-            if again >= 5:
-                break
+            before = made.dropped["duplicate: seen before"]
+            new = Group(as_chat(found[0]), (answer(found[1]),), facts=wanted.facts(number, language(found[0])))
+            made.offer(new, tests, teacher.origin("topics", [topic], said))
+            again[topic] = again[topic] + 1 if made.dropped["duplicate: seen before"] > before else 0
     return made
 
 
@@ -131,9 +137,11 @@ def best_of(rows: Sequence[Group], model: Model, reward: Reward, n: int = 8, lea
             sampling: Sampling = DRAW) -> Made:  # fmt: skip
     """Rejection sampling: n answers to each prompt, the best kept where it scores above `least`; among equals the shortest."""
     made, tests = Made(), usual()
-    said = model.generate([Request(g.prompt, sampling, n, seed, facts=g.facts) for g in rows])
+    requests = [Request(g.prompt, sampling, n, seed, facts=g.facts) for g in rows]
+    said = model.generate(requests)
+    costs = [sum(c) for c in costs_of(model, requests)]
     scored = reward([Group(g.prompt, s.responses, facts=g.facts) for g, s in zip(rows, said, strict=True)])
-    for g, s, scores in zip(rows, said, scored, strict=True):
+    for g, s, scores, cost in zip(rows, said, scored, costs, strict=True):
         known = [
             (v.value, -len(r.text), -i)
             for i, (r, v) in enumerate(zip(s.responses, scores, strict=True))
@@ -146,7 +154,7 @@ def best_of(rows: Sequence[Group], model: Model, reward: Reward, n: int = 8, lea
             continue
         best = s.responses[-max(known)[2]]
         facts = {k: v for k, v in g.facts.items() if k not in ("id", "where", "provenance")}
-        origin = Origin("rejection", name_of(model), g.prompt_hash, seed, (g.id,))
+        origin = Origin("rejection", name_of(model), g.prompt_hash, seed, (g.id,), cost)
         made.offer(Group(g.prompt, (answer(best.text, by=best.by),), facts=facts), tests, origin)
     return made
 

@@ -121,10 +121,8 @@ def unseen() -> Check:
     seen: set[str] = set()
 
     def check(group: Group) -> str | None:
-        keys = {
-            "q" + " ".join(group.prompt_text.lower().split()),
-            "a" + " ".join(group.responses[0].text.lower().split()),
-        }
+        asked, said = (" ".join(t.lower().split()) for t in (group.prompt_text, group.responses[0].text))
+        keys = {"a" + said} | ({"q" + asked} if asked else set())
         if seen & keys:
             return "seen before"
         seen.update(keys)
