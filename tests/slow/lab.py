@@ -86,7 +86,10 @@ def note_order() -> None:
     stream, loop = Offline.stream, Training._loop
 
     def noted_loop(self: Training) -> None:
-        self.source.noted = self.out.path / "order.jsonl"  # type: ignore[union-attr]
+        source: Any = self.source
+        while not isinstance(source, Offline):  # online runs wrap their prompts
+            source = getattr(source, "source", None) or source.prompts
+        source.noted = self.out.path / "order.jsonl"
         loop(self)
 
     def noted(self: Any, policy: Any = None) -> Iterator[list[Any]]:

@@ -114,11 +114,11 @@ def result(run: Path) -> dict[str, Any]:
     """What must be equal bit for bit."""
     metrics = [{k: v for k, v in row.items() if k not in WATCH} for row in read_lines(run / "metrics.jsonl")]
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    (weights,) = (f for f in (run / "model").iterdir() if f.suffix == ".safetensors")
+    weights = {f.name: f.read_bytes() for f in (run / "model").iterdir() if f.suffix == ".safetensors"}  # trunk, heads
     left = [p.name for p in (run / "checkpoints").iterdir() if p.name.startswith(".")]
     assert not left, f"rests of killed saves: {left}"
     return {
-        "weights": weights.read_bytes(),
+        "weights": weights,
         "metrics": metrics,
         "order": steps_done(run),
         "steps": manifest["steps"],
@@ -206,6 +206,66 @@ def test_patience_is_remembered(lab: Lab, place: Path) -> None:
     assert lab.run(file, f"backward:{last - 1}") == KILLED, said(file)  # after the best step, before the end
     assert lab.run(file) == 0, said(file)
     assert result(file.with_suffix("")) == expected
+
+
+ONLINE = {
+    "data": "sft.jsonl", "steps": 8, "validation": 0, "checkpoint_every": 3, "keep": 9, "reward": {"name": "length", "limit": 2, "per": 1},
+    "rollout": {"n": 3, "max_new_tokens": 6, "slots": 5, "keep_every": 2},
+}  # fmt: skip
+PPO = {
+    "name": "ppo",
+    "passes": 2,
+    "minibatches": 2,
+    "beta": 0.3,
+    "control": {"name": "adaptive", "target": 0.05, "horizon": 200},
+}
+OFF_POLICY = {"name": "grpo", "correction": {"high": 2.0}, "beta": 0.1, "constraint": {"cost": "length", "limit": -1.0}}
+CURRICULUM = {"pass_at": -3.0, "low": 0.1, "high": 0.9, "keep": 0.5}
+STREAMS = ONLINE["rollout"] | {"ahead": True, "replay": {"share": 0.5, "size": 6}, "curriculum": CURRICULUM}
+
+
+def online(place: Path, name: str, **changes: Any) -> Path:
+    return recipe(place, name, **ONLINE | {"data": str(place / "sft.jsonl")} | changes)
+
+
+@pytest.fixture(scope="module")
+def whole_ppo(lab: Lab, place: Path) -> dict[str, Any]:
+    made = undisturbed(lab, online(place, "ppo-whole", method=PPO))
+    betas = [m["beta"] for m in made["metrics"]]
+    assert made["steps"] == 8 and len(set(betas)) == 8, betas  # the controller moved it at every step
+    return made | {"rollouts": (place / "ppo-whole" / "rollouts.jsonl").read_text(encoding="utf-8")}
+
+
+@pytest.mark.parametrize("crash", ["token:33", "backward:19", "before-rename:2", "checkpoint-written:1"])
+def test_ppo_killed_while_sampling_updating_and_saving(
+    crash: str, lab: Lab, place: Path, whole_ppo: dict[str, Any]
+) -> None:
+    """The learned KL coefficient, the running moments of the scores and the critic are part of what must be equal."""
+    file = online(place, "ppo-" + crash.replace(":", "-"), method=PPO)
+    assert lab.run(file, crash) == KILLED, said(file)
+    assert not (file.with_suffix("") / "manifest.json").exists()
+    assert lab.run(file) == 0, said(file)
+    run = file.with_suffix("")
+    assert result(run) | {"rollouts": (run / "rollouts.jsonl").read_text(encoding="utf-8")} == whole_ppo
+    first, second = (checkpoint.read(checkpoint.found(d / "checkpoints")[-1])[1] for d in (place / "ppo-whole", run))
+    assert first["method"] == second["method"] and first["source"] == second["source"]
+
+
+@pytest.mark.parametrize("crash", ["token:75", "backward:11", "before-rename:3"])
+def test_streams_killed(crash: str, lab: Lab, place: Path) -> None:
+    """Curriculum, replay, a step drawn ahead in a thread and the price of a constraint: all of it comes back."""
+    fields = {"method": OFF_POLICY, "rollout": STREAMS}
+    whole_run = place / "streams-whole"
+    if not whole_run.exists():
+        undisturbed(lab, online(place, "streams-whole", **fields))
+    file = online(place, "streams-" + crash.replace(":", "-"), **fields)
+    assert lab.run(file, crash) == KILLED, said(file)
+    assert lab.run(file) == 0, said(file)
+    run = file.with_suffix("")
+    states = [checkpoint.read(checkpoint.found(d / "checkpoints")[-1])[1] for d in (whole_run, run)]
+    assert states[0]["method"] == states[1]["method"] and states[0]["method"]["remembered"]["log"] != 0.0
+    for name in ("weights", "metrics", "samples"):
+        assert result(run)[name] == result(whole_run)[name], name
 
 
 def two_stages(place: Path, name: str) -> Path:

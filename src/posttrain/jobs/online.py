@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -22,12 +22,17 @@ from posttrain.core.group import Group
 from posttrain.core.method import Method
 from posttrain.core.protocols import Sampling, Source
 from posttrain.core.recipe import Kind, Spec, _Members, dump_kind, one_of
+from posttrain.jobs.assembly import Part, source_of
 from posttrain.rewards import Criterion
+from posttrain.rollout.ahead import Ahead, OwnWeights
 from posttrain.rollout.best_of import Best, PairUp
+from posttrain.rollout.curriculum import Curriculum, Measured, Pace, PassRates
+from posttrain.rollout.replay import Again, Replay
 from posttrain.rollout.rollouts import Rollouts
 from posttrain.rollout.sampler import Sampler
 
 if TYPE_CHECKING:
+    from posttrain.jobs.train import Train
     from posttrain.models.load import Loaded
     from posttrain.models.render import Renderer
 
@@ -104,11 +109,22 @@ class Rollout(Spec):
     """Answers decoded together."""
     select: one_of(Select) = All()  # type: ignore[valid-type]
     """Which answers are learned from: all, best, pairs."""
+    curriculum: Pace | None = None
+    """Prompts that are always or never solved come less often; none takes them all alike."""
+    replay: Again | None = None
+    """Learn again from answers of earlier steps; methods of scored answers then need `correction`."""
+    ahead: bool = False
+    """Draw a step's answers while the one before is learned from, by a copy of the weights; methods of scored answers need `correction`."""
     keep_every: PositiveInt = 10
     """Every so many steps one prompt with all its answers and scores goes to rollouts.jsonl."""
 
     def sampling(self, method: Method) -> Sampling:
         """The sampler's settings. Raises ValueError where the method has a temperature and this one is another."""
+        old = "ahead" if self.ahead else "replay"
+        if (self.ahead or self.replay) and method.online and getattr(method, "correction", None) is None:
+            raise ValueError(
+                f"rollout.{old}: answers of older weights need the method's `correction`, such as {{high: 2}}"
+            )
         own = getattr(method, "temperature", None) if method.online else None
         if own is not None and self.temperature not in (None, own):
             raise ValueError(
@@ -123,18 +139,50 @@ class Rollout(Spec):
         )
 
 
-def source_of(
-    prompts: Source,
-    rollout: Rollout,
-    reward: Criterion | None,
-    method: Method,
-    loaded: Loaded,
-    renderer: Renderer,
-    seed: int,
-) -> Rollouts:
-    """The rollouts of a run, before any selection."""
-    sampler = Sampler(loaded.model, loaded.tokenizer, loaded.stops, renderer.prompt, slots=rollout.slots)
-    return Rollouts(prompts, sampler, reward, rollout.n, rollout.sampling(method), seed)
+class Stream:
+    """The parts of an online run, joined: prompts, sampler, reward, and what the recipe puts around them.
+
+    drawn: the rollouts themselves. source: what the method reads, before `Fitting`.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        job: Train,
+        rollout: Rollout,
+        loaded: Loaded,
+        renderer: Renderer,
+    ) -> None:
+        def sampler(model: Any) -> Sampler:
+            threads = 0 if rollout.ahead else None  # a second thread must not change the trainer's setting
+            return Sampler(model, loaded.tokenizer, loaded.stops, renderer.prompt, slots=rollout.slots, threads=threads)
+
+        pace, seed = rollout.curriculum, job.seed
+        self.rates = PassRates(pace.pass_at if pace else 0.5)
+        self.curricula: list[Curriculum] = []
+        prompts = source_of(parts, job.batch, seed, None if pace is None else self._paced(pace, seed))
+        answers = OwnWeights(sampler, loaded.model) if rollout.ahead else sampler(loaded.model)
+        self.drawn = Rollouts(prompts, answers, job.reward, rollout.n, rollout.sampling(job.method), seed)
+        self.source: Source = self.drawn
+        if pace is not None:
+            self.source = Measured(self.source, self.rates)
+        if rollout.ahead:
+            self.source = Ahead(self.source)
+        if rollout.replay is not None:
+            self.source = Replay(self.source, rollout.replay, seed)
+        self.source = rollout.select.over(self.source)
+
+    def _paced(self, pace: Pace, seed: int) -> Callable[[Source], Source]:
+        def over(source: Source) -> Source:
+            self.curricula.append(Curriculum(source, self.rates, pace, seed + len(self.curricula)))
+            return self.curricula[-1]
+
+        return over
+
+    @property
+    def passed_over(self) -> int:
+        """Turns of prompts that the curriculum left out."""
+        return sum(c.passed_over for c in self.curricula)
 
 
 PROBE_STEP = 2**40

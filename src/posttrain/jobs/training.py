@@ -204,14 +204,12 @@ class Training:
     def _source(self) -> tuple[Source, list[Group]]:
         """Where the run's groups come from, and a few of them to measure and check with."""
         job, rollout = self.job, self.job.sampled
-        rows = assembly.source_of(self.parts, job.batch, job.seed)
         if rollout is None:
+            rows = assembly.source_of(self.parts, job.batch, job.seed)
             return rows, self.parts[0].groups[: min(8, job.batch)]
-        drawn = online.source_of(rows, rollout, job.reward, job.method, self.loaded, self.renderer, job.seed)
-        fitting = online.Fitting(
-            rollout.select.over(drawn), job.method, self.out.path / "rollouts.jsonl", rollout.keep_every
-        )
-        return fitting, online.probe(drawn, rollout.select, self.parts[0].groups[: min(PROBED, job.batch)])
+        self.online = online.Stream(self.parts, job, rollout, self.loaded, self.renderer)
+        fitting = online.Fitting(self.online.source, job.method, self.out.path / "rollouts.jsonl", rollout.keep_every)
+        return fitting, online.probe(self.online.drawn, rollout.select, self.parts[0].groups[: min(PROBED, job.batch)])
 
     def _teacher(self, path: str) -> nn.Module:
         return load_teacher(assembly.resolve(path), self.loaded, self.job.pick_device())
@@ -277,6 +275,10 @@ class Training:
             for hook in watching:
                 hook.close()
         self.done = roll_back(self) or self.done
+        if self.job.sampled is not None and self.online.curricula:
+            told = f"curriculum: {self.online.passed_over} turns of prompts that are always or never solved were passed over"
+            self.notes.append(told)
+            self.context.say(f"note: {told}")
         if self.validation is not None and self.validation.restore_best():
             self.context.say(f"weights of step {self.validation.best_step} are kept: the best validation loss")
 

@@ -55,9 +55,12 @@ class Rollouts:
         self.trained = self._handed = 0
 
     def stream(self, policy: Any) -> Iterator[list[Group]]:
-        """Steps of n scored answers per prompt. policy: the engine whose weights answer (None: the sampler's own)."""
+        """Steps of n scored answers per prompt. policy: the engine whose weights answer (None: the sampler's own), read at once."""
         self._sync(policy)
         self._handed = self.trained
+        return self._steps(policy)
+
+    def _steps(self, policy: Any) -> Iterator[list[Group]]:
         for groups in self.prompts.stream(policy):
             step = self.sample(groups, self._handed)
             self._handed += 1

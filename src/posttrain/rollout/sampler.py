@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from posttrain.core.chat import Chat, as_chat, assistant
+from posttrain.core.files import crash_point
 from posttrain.core.group import Group, Response
 from posttrain.core.protocols import Event, Request, Sampling, Steer
 from posttrain.rollout.attention import Edit
@@ -307,6 +308,7 @@ class Sampler:
 
     def _advance(self, samples: list[Sample], logits: Tensor) -> list[Sample]:
         """Draw the next token of these samples and see which end."""
+        crash_point("token")
         tokens, logps, sampled = draw(logits, [s.chooser for s in samples])
         for s, token, logp, drawn in zip(samples, tokens, logps, sampled, strict=True):
             if logp != logp:
