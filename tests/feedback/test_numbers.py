@@ -28,7 +28,8 @@ RNG = np.random.default_rng(3)
 
 @pytest.mark.parametrize(
     ("text", "tiers"),
-    [("0 > 1 = 2", [[0], [1, 2]]), ("[0] > [2] = [1]", [[0], [2, 1]]), ("A > B = C", [[0], [1, 2]]), ("2,0、1", [[2], [0], [1]]), ("０＞１＝２", [[0], [1, 2]])],
+    [("0 > 1 = 2", [[0], [1, 2]]), ("[0] > [2] = [1]", [[0], [2, 1]]), ("A > B = C", [[0], [1, 2]]),
+     ("2,0、1", [[2], [0], [1]]), ("０＞１＝２", [[0], [1, 2]])],
 )  # fmt: skip
 def test_rankings_are_read(text: str, tiers: list[list[int]]) -> None:
     assert parse_ranking(text, 3) == tiers
@@ -36,7 +37,9 @@ def test_rankings_are_read(text: str, tiers: list[list[int]]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("", "empty"), ("0 > x!", "bad_token"), ("0 > 7 > 1", "unknown_id"), ("0 > 0 > 1", "duplicate_id"), ("0 > 1", "missing_id"), ("0 , 1 > 2", "mixed_separators"), ("A > 1 > 2", "mixed_names"), ("0 > > 1", "bad_token")],
+    [("", "empty"), ("0 > x!", "bad_token"),
+     ("0 > 7 > 1", "unknown_id"), ("0 > 0 > 1", "duplicate_id"), ("0 > 1", "missing_id"),
+     ("0 , 1 > 2", "mixed_separators"), ("A > 1 > 2", "mixed_names"), ("0 > > 1", "bad_token")],
 )  # fmt: skip
 def test_nothing_is_guessed(text: str, kind: str) -> None:
     with pytest.raises(RankingError) as error:
@@ -106,7 +109,9 @@ def test_dawid_skene_equals_crowd_kit() -> None:
     ]
     ours = dawid_skene.fit(*map(list, zip(*rows, strict=True)), 2, 1.0, 1.0)  # type: ignore[arg-type]
     theirs = DawidSkene(n_iter=200, tol=1e-9).fit(pd.DataFrame(rows, columns=["task", "worker", "label"])).probas_
-    assert np.abs(ours.posterior - theirs.sort_index()[[0, 1]].to_numpy()).max() < 2e-2  # crowd-kit stops by its loss, ours by the posteriors
+    assert (
+        np.abs(ours.posterior - theirs.sort_index()[[0, 1]].to_numpy()).max() < 2e-2
+    )  # crowd-kit stops by its loss, ours by the posteriors
 
 
 def test_a_careless_annotator_is_found_and_weighs_less() -> None:
@@ -119,7 +124,9 @@ def test_a_careless_annotator_is_found_and_weighs_less() -> None:
             item.append(i)
             who.append(w)
     q = reliability.fit(rows, item, who, 2, 80).q
-    assert q["good"].estimate > q["fair"].estimate > q["blind"].estimate and q["good"].estimate > q["blind too"].estimate
+    assert (
+        q["good"].estimate > q["fair"].estimate > q["blind"].estimate and q["good"].estimate > q["blind too"].estimate
+    )
 
 
 def test_labels_of_a_ledger_and_the_way_back(tmp_path: Path) -> None:

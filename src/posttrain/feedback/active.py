@@ -95,7 +95,7 @@ def select_next(connection: Connection, queue: Queue, seed: int | None = None, m
     c = item.c
     fresh = (c.queue == queue.id, c.kind == "ordinary", c.fresh == 1, c.places > 0)
     seed = random.randrange(1 << 30) if seed is None else seed
-    ids = list(
+    ids: list[str] = list(
         connection.execute(select(c.id).where(*fresh).order_by(func.abs(c.turn - 0.5), c.id).limit(5 * most)).scalars()
     )
     if not ids:

@@ -209,7 +209,7 @@ def progress(connection: Connection, who: Person, queue: queues.Queue) -> dict[s
     c, j = assignment.c, judgment.c
     mine = select(func.count()).where(c.annotator == who.id, c.queue == queue.id, c.state == "done")
     rows = select(j.seconds).where(j.annotator == who.id, j.seconds.is_not(None)).order_by(j.created.desc()).limit(20)
-    seconds = sorted(connection.execute(rows).scalars())
+    seconds: list[float] = sorted(connection.execute(rows).scalars())
     left = int(
         connection.execute(
             select(func.count()).where(item.c.queue == queue.id, item.c.kind == "ordinary", item.c.places > 0)

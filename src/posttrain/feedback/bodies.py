@@ -44,5 +44,5 @@ def fetch_all(connection: Connection, hashes: Sequence[str]) -> dict[str, Any]:
     wanted = list(dict.fromkeys(hashes))
     for at in range(0, len(wanted), 500):
         some = select(body.c.hash, body.c.json).where(body.c.hash.in_(wanted[at : at + 500]))
-        found.update((h, json.loads(j)) for h, j in connection.execute(some))
+        found.update((r.hash, json.loads(r.json)) for r in connection.execute(some))
     return found

@@ -1,4 +1,4 @@
-"""Judgments in the shapes of other tools, and back: the ledger's own JSONL, CSV, hh-rlhf, UltraFeedback, Argilla, Label Studio, the lesson's.
+"""Judgments in the shapes of other tools, and back: the ledger's JSONL, CSV, hh-rlhf, UltraFeedback, Argilla, Label Studio, lessons.
 
 Prompt/chosen/rejected, messages, labels and Parquet are written by `data.write`, which knows groups. Here are the shapes that carry single
 judgments, or that only these tools know. Names of people go out only where asked for; otherwise everyone is `annotator-1` and so on.
@@ -70,7 +70,7 @@ def _judgment(connection: Connection, queue: Queue, id: str, said: Mapping[str, 
     if connection.execute(there).first():
         return False
     task, created = token(), float(said.get("created", 0.0))
-    n = connection.execute(select(item.c.n).where(item.c.id == id)).scalar_one()
+    n: int = connection.execute(select(item.c.n).where(item.c.id == id)).scalar_one()
     connection.execute(
         assignment.insert().values(
             id=task, item=id, annotator=who.id, queue=queue.id, display=json.dumps(said.get("display") or list(range(n))), reason=reason,
@@ -203,7 +203,8 @@ def label_studio(table: Sequence[Row]) -> Iterator[Row]:
         annotations = [
             {"completed_by": j["who"], "lead_time": j.get("seconds"), "result": [
                 {"type": "ranker", "from_name": "rank", "to_name": "prompt",
-                 "value": {"ranker": {"tiers": [[str(k) for k in tier] for tier in j["ranking"]], "rank": [str(k) for tier in j["ranking"] for k in tier]}}}]}
+                 "value": {"ranker": {"tiers": [[str(k) for k in tier] for tier in j["ranking"]],
+                                      "rank": [str(k) for tier in j["ranking"] for k in tier]}}}]}
             for j in row["judgments"] if j.get("ranking")
         ]  # fmt: skip
         yield {"id": n, "data": data, "annotations": annotations}

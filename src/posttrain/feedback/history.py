@@ -25,7 +25,7 @@ def plain(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def row_digest(row: Mapping[str, Any]) -> str:
+def row_digest(row: Mapping[Any, Any]) -> str:
     """SHA-256 of a row of the ledger."""
     return digest(plain(dict(row)))
 
@@ -82,6 +82,6 @@ def _rows(connection: Connection, table: Table, told: dict[str, str], faults: li
         recorded = told.pop(row.id, None)
         if recorded is None:
             faults.append(f"{table.name} {row.id} has no event")
-        elif recorded != row_digest(row._mapping):
+        elif recorded != row_digest(dict(row._mapping)):
             faults.append(f"{table.name} {row.id} was altered")
     return count

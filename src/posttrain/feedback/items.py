@@ -207,7 +207,7 @@ def _item(row: Any, answers: Sequence[Any], texts: dict[str, Any]) -> Item:
 
 def each(connection: Connection, queue: Queue) -> Iterator[Item]:
     """All items of a queue, in the order in which they were added."""
-    ids = list(
+    ids: list[str] = list(
         connection.execute(
             select(item.c.id).where(item.c.queue == queue.id).order_by(item.c.created, item.c.id)
         ).scalars()

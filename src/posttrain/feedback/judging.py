@@ -90,7 +90,7 @@ def _check_state(connection: Connection, row: Any, answer: Answer) -> None:
     if row.state in ("done", "skipped"):
         raise Refused("this task is answered; undo it first", 409)
     if row.state == "expired":
-        places = connection.execute(select(item.c.places).where(item.c.id == row.item)).scalar_one()
+        places: int = connection.execute(select(item.c.places).where(item.c.id == row.item)).scalar_one()
         taken = select(assignment.c.id).where(
             assignment.c.item == row.item, assignment.c.annotator == row.annotator, assignment.c.state != "expired"
         )

@@ -120,7 +120,8 @@ def fit(
         log_d = ties(parts, b, log_d, w)
         if np.abs(log_d - old).max() < 1e-6:
             break
-    return Fit(b, np.linalg.inv(information), log_d)
+    covariance: Floats = np.asarray(np.linalg.inv(information), np.float64)
+    return Fit(b, covariance, log_d)
 
 
 def start(n: int, items: int, largest: int) -> tuple[Floats, Floats]:

@@ -54,11 +54,12 @@ def fit(
         if moved < 1e-4:
             break
     b, information = luce.strengths(parts, b, log_d, care)
-    fitted = luce.Fit(b, np.linalg.inv(information), log_d)
+    covariance: luce.Floats = np.asarray(np.linalg.inv(information), np.float64)
+    fitted = luce.Fit(b, covariance, log_d)
     told = {}
     for k, name in enumerate(names):
         mine = at == k
-        a, b = A + float(care[mine].sum()), B + float((1 - care[mine]).sum())
-        low, high = beta.ppf([0.025, 0.975], a, b)
+        right, wrong = A + float(care[mine].sum()), B + float((1 - care[mine]).sum())
+        low, high = beta.ppf([0.025, 0.975], right, wrong)
         told[name] = Interval(float(q[k]), float(low), float(high), int(mine.sum()), "Beta posterior")
     return Reliable(fitted, care, told)

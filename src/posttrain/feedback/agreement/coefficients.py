@@ -5,7 +5,8 @@
     Cohen's kappa          two raters; plain, linear, quadratic                                                (Cohen 1960, 1968)
     Kendall's W            m rankings of n answers, corrected for ties                                         (Kendall and Smith 1939)
 
-`Counted` folds a table to counts per unit, so that a bootstrap over items recomputes a coefficient from sums. Leaves out: Bayesian versions.
+`Counted` folds a table to counts per unit, so that a bootstrap over items recomputes a coefficient from sums.
+Leaves out: Bayesian versions.
 """
 
 from __future__ import annotations

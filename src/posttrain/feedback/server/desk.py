@@ -65,8 +65,10 @@ def dashboard(call: Call) -> Response:
     order = sorted(made.people)
     return page(
         call, "dashboard.html", queue=queue, queues=found, a=made, people=people, states=states, closed=closed,
-        whole=intervals(list(made.whole.items()), "Agreement", 0.0, 1.0), biases=intervals(list(made.biases.items()), "Bias", 0.0, 1.0, 0.5),
-        teams=intervals(list(made.teams.items()), "Groups", 0.0, 1.0), heat=heat([who.get(w, w) for w in order], order, made.matrix),
+        whole=intervals(list(made.whole.items()), "Agreement", 0.0, 1.0),
+        biases=intervals(list(made.biases.items()), "Bias", 0.0, 1.0, 0.5),
+        teams=intervals(list(made.teams.items()), "Groups", 0.0, 1.0),
+        heat=heat([who.get(w, w) for w in order], order, made.matrix),
         disputed=[(prompts[i], share, n) for i, share, n in disputed[:8]],
     )  # fmt: skip
 
@@ -97,7 +99,7 @@ def people(call: Call, link: str | None = None, error: str | None = None) -> Res
     """``GET /people``."""
     with call.ledger.read() as connection:
         found = accounts.people(connection)
-        done = dict(
+        done: dict[str, int] = dict(
             connection.execute(
                 select(assignment.c.annotator, func.count())
                 .where(assignment.c.state == "done")
@@ -135,8 +137,8 @@ def review(call: Call, error: str | None = None) -> Response:
         found = queues.queues(connection)
         queue = queue_of(call, connection)
         here = by_item([r for r in records(connection, queue.id) if r.reason != "gold"])
-        settled = set(connection.execute(select(adjudication.c.item).distinct()).scalars())
-        closed = set(
+        settled: set[str] = set(connection.execute(select(adjudication.c.item).distinct()).scalars())
+        closed: set[str] = set(
             connection.execute(
                 select(item.c.id).where(item.c.queue == queue.id, item.c.places <= 0, item.c.active == 0)
             ).scalars()
@@ -157,7 +159,8 @@ def review(call: Call, error: str | None = None) -> Response:
         if chosen:
             content = chosen[0]
             said = [
-                {"n": n, "ranking": "both bad" if r.kind == "both_bad" else render(r.ranking) if r.ranking else r.kind, "comment": r.comment, "id": r.id,
+                {"n": n, "ranking": "both bad" if r.kind == "both_bad" else render(r.ranking) if r.ranking else r.kind,
+                 "comment": r.comment, "id": r.id,
                  "text": None if r.text is None else markdown(r.text), "labels": r.labels, "ratings": r.ratings}
                 for n, r in enumerate(here[content.id], 1)
             ]  # fmt: skip

@@ -28,7 +28,8 @@ def intervals(
     steps = [low + (high - low) * k / 4 for k in range(5)]
     for s in steps:
         out.append(
-            f'<line class="axis" x1="{x(s)}" x2="{x(s)}" y1="0" y2="{height - 20}"/><text class="dim" x="{x(s)}" y="{height - 5}" text-anchor="middle">{s:.2g}</text>'
+            f'<line class="axis" x1="{x(s)}" x2="{x(s)}" y1="0" y2="{height - 20}"/>'
+            f'<text class="dim" x="{x(s)}" y="{height - 5}" text-anchor="middle">{s:.2g}</text>'
         )
     if mark is not None:
         out.append(f'<line class="mid" x1="{x(mark)}" x2="{x(mark)}" y1="0" y2="{height - 20}"/>')
@@ -74,7 +75,8 @@ def heat(
             light = ' class="light"' if share > 0.6 else ""
             out.append(
                 f"<g><title>{escape(shown[r])} and {escape(shown[c])}: {share:.0%} of {n} verdicts</title>"
-                f'<rect class="cell" x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" rx="5" fill-opacity="{max(0.06, share):.2f}"/>'
+                f'<rect class="cell" x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" rx="5" '
+                f'fill-opacity="{max(0.06, share):.2f}"/>'
                 f'<text{light} x="{x + cell / 2}" y="{y + 27}" text-anchor="middle">{share:.0%}</text></g>'
             )
     return Markup("".join(out) + "</svg>")

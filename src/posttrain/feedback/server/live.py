@@ -22,7 +22,7 @@ class Live:
 
     model: Model
     n: int = 4
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     asked: int = 0
     lock: Lock = field(default_factory=Lock)

@@ -32,7 +32,8 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
 def openapi() -> dict[str, Any]:
     """The document, version 3.1."""
     answers = {str(s): {"description": d} for s, d in ((200, "as asked"), (201, "stored"), (400, "cannot be understood"),
-               (401, "sign in"), (403, "not allowed"), (404, "not here"), (409, "too late"), (413, "too large"), (415, "send JSON"))}  # fmt: skip
+               (401, "sign in"), (403, "not allowed"), (404, "not here"), (409, "too late"),
+               (413, "too large"), (415, "send JSON"))}  # fmt: skip
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
     for path, (model, title) in BODIES.items():

@@ -1,7 +1,8 @@
 """Answers as HTML that cannot do anything: Markdown without raw HTML, links as text, no images, then an allow-list.
 
 Three walls, each enough alone: the parser knows no HTML, `nh3` keeps a dozen harmless tags without attributes, and the page's content
-security policy runs no script but ours. Texts over 20,000 characters stay plain and are folded, as parsing them would cost more than it shows.
+security policy runs no script but ours. Texts over 20,000 characters stay plain and are folded: parsing them would cost more than it
+shows.
 """
 
 from __future__ import annotations
