@@ -21,7 +21,7 @@ from posttrain.stats import better, cluster_bootstrap
 
 HERE = Path(__file__).parent / "demo"
 SEEDS = (0, 1, 2)
-CLAIMS = (("sft", "base"), ("dpo", "sft"), ("dpo", "base"))
+CLAIMS = (("sft", "base"), ("dpo", "sft"), ("dpo", "base"), ("best-of-8", "sft"))
 COMMAND = "make study NAME=demo"
 
 
