@@ -100,7 +100,7 @@ def test_a_small_budget_stops_the_job_and_a_larger_one_goes_on(tmp_path: Path) -
     )
     fields = {"job": "judge", "data": str(data), "out": str(tmp_path / "j.jsonl"), "model": "m", "max_tokens": 64}
     with serving(said, Faults(cut=0.05)) as stub:
-        for budget in (100_000, 200_000):
+        for budget in (60_000, 100_000):
             with pytest.raises(BudgetExceeded):
                 build_job({**fields, "url": stub.url, "max_spent_tokens": budget}).run(Context(bars=False))
             assert stub.tokens <= budget

@@ -2,7 +2,7 @@
 
 Both are `core.protocols.Source`: they ignore the policy, and resume exactly. A group counts as trained when `publish` is called after
 the step that used it, as the loop does; what was handed out but not trained is handed out again after a resume. The orders depend on
-(seed, epoch) and (seed, draw) alone, so the state is a few numbers. Leaves out curricula and online sampling.
+(seed, epoch) and (seed, draw) alone, so the state is a few numbers. Weights by temperature and curricula are in `mixture`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -107,10 +107,18 @@ class Mix:
 
     weights need not sum to 1. Over any 100 draws from a multiple of 100 on, a source's count is within one of its share; the order
     inside is random. To mix inside a step, give sources of per_step=1 and draws = the groups a step should have. The mix ends
-    when a source that is drawn has ended (the groups already drawn make a last, smaller step), so that its weights hold to the end.
+    when a source that is drawn has ended (the groups already drawn make a last, smaller step), so that its weights hold to the end;
+    with ``spent="others"`` the rest goes on in its own proportions until all have ended, and `ended` tells at which draw each one did.
     """
 
-    def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int = 0, draws: int = 1) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        weights: Sequence[float],
+        seed: int = 0,
+        draws: int = 1,
+        spent: Literal["stop", "others"] = "stop",
+    ) -> None:
         if not sources or len(sources) != len(weights):
             raise ValueError(f"{len(weights)} weights for {len(sources)} sources; give one positive weight per source")
         if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights) > 0:
@@ -121,17 +129,24 @@ class Mix:
         self.weights = tuple(float(w) / sum(weights) for w in weights)
         self.drawn = 0
         self._handed = 0
-        self._block: tuple[int, np.ndarray] | None = None
+        self.spent = spent
+        self.ended: dict[int, int] = {}
+        """Source to the draw at which it was found to have ended."""
+        self._block: tuple[Any, np.ndarray] | None = None
 
     def choice(self, draw: int) -> int:
-        """Which source a draw takes, depending on (seed, draw) alone: stratified inside blocks of 100, in random order."""
+        """Which source a draw takes, depending on (seed, draw) and the sources that had ended: stratified inside blocks of 100, in random
+        order."""
         block = draw // BLOCK
-        if self._block is None or self._block[0] != block:
+        over = [at for at, when in self.ended.items() if when <= draw]
+        if self._block is None or self._block[0] != (block, *over):
             rng = np.random.default_rng([self.seed, block])
             places = (rng.permutation(BLOCK) + rng.random()) / BLOCK
-            edges = np.cumsum(self.weights)
-            edges[np.flatnonzero(self.weights)[-1] :] = 1.0  # rounding must not leave a sliver for a source of weight 0
-            self._block = block, np.searchsorted(edges, places, side="right")
+            weights = np.asarray(self.weights)
+            weights[over] = 0.0
+            edges = np.cumsum(weights) / weights.sum()
+            edges[np.flatnonzero(weights)[-1] :] = 1.0  # rounding must not leave a sliver for a source of weight 0
+            self._block = (block, *over), np.searchsorted(edges, places, side="right")
         return int(self._block[1][draw % BLOCK])
 
     def stream(self, policy: Any = None) -> Iterator[list[Group]]:
@@ -142,7 +157,7 @@ class Mix:
             step: list[Group] = []
             taken = 0
             for _ in range(self.draws):
-                more = next(streams[self.choice(self._handed + taken)], None)
+                more = self._next(streams, self._handed + taken)
                 if more is None:
                     break
                 step += more
@@ -152,6 +167,17 @@ class Mix:
                 yield step
             if taken < self.draws:
                 return
+
+    def _next(self, streams: Sequence[Iterator[list[Group]]], draw: int) -> list[Group] | None:
+        """What a draw gives; None where the mix has ended."""
+        while True:
+            at = self.choice(draw)
+            more = next(streams[at], None)
+            if more is not None or self.spent == "stop":
+                return more
+            self.ended[at] = draw
+            if all(i in self.ended for i, w in enumerate(self.weights) if w):
+                return None
 
     def publish(self, engine: Any = None, version: int = 0) -> None:
         """The steps handed out so far are trained; every source hears of the new weights."""
@@ -165,6 +191,7 @@ class Mix:
             "drawn": self.drawn,
             "seed": self.seed,
             "weights": list(self.weights),
+            "ended": {str(at): when for at, when in self.ended.items() if when < self.drawn},
             "sources": [s.state() for s in self.sources],
         }
 
@@ -175,5 +202,6 @@ class Mix:
         if state["seed"] != self.seed or not np.allclose(state["weights"], self.weights, rtol=0, atol=1e-12):
             raise ValueError("cannot resume: the mix's seed or weights changed; restore them, or start a new run")
         self.drawn = self._handed = int(state["drawn"])
+        self.ended = {int(at): int(when) for at, when in state.get("ended", {}).items()}
         for source, inner in zip(self.sources, state["sources"], strict=True):
             source.load(inner)
