@@ -88,7 +88,9 @@ def note_order() -> None:
     def noted_loop(self: Training) -> None:
         source: Any = self.source
         while not isinstance(source, Offline):  # online runs wrap their prompts
-            source = getattr(source, "source", None) or source.prompts
+            inner = (getattr(source, name, None) for name in ("source", "prompts", "sources"))
+            found = next(s for s in inner if s is not None)
+            source = found[0] if isinstance(found, tuple) else found
         source.noted = self.out.path / "order.jsonl"
         loop(self)
 

@@ -104,6 +104,18 @@ class Steer(Protocol):
     def advance(self, state: Any, token: int) -> Any: ...
 
 
+class Environment(Protocol):
+    """What answers the policy between its turns: a tool, a game, a simulated person."""
+
+    def reset(self, group: Group) -> Environment:
+        """An environment for one answer to this group's prompt, in its first state."""
+        ...
+
+    def step(self, chat: Chat) -> Chat:
+        """What follows the policy's last turn (chat: the prompt and all turns so far); nothing ends the answer."""
+        ...
+
+
 class Source(Protocol):
     """Where groups come from. Offline ignores the policy, online samples and scores with it; both resume."""
 

@@ -9,9 +9,11 @@ Products of the same parts: prompts in the run's order, a sampler on the live we
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -20,13 +22,15 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PlainSerializer, Po
 from posttrain.core.files import append_line, read_lines, write_text
 from posttrain.core.group import Group
 from posttrain.core.method import Method
-from posttrain.core.protocols import Sampling, Source
+from posttrain.core.protocols import Environment, Sampling, Source
 from posttrain.core.recipe import Kind, Spec, _Members, dump_kind, one_of
 from posttrain.jobs.assembly import Part, source_of
+from posttrain.readingroom.lookup import Catalogue
 from posttrain.rewards import Criterion
 from posttrain.rollout.ahead import Ahead, OwnWeights
 from posttrain.rollout.best_of import Best, PairUp
 from posttrain.rollout.curriculum import Curriculum, Measured, Pace, PassRates
+from posttrain.rollout.episodes import Episodes
 from posttrain.rollout.replay import Again, Replay
 from posttrain.rollout.rollouts import Rollouts
 from posttrain.rollout.sampler import Sampler
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 
 def as_reward_node(value: Any) -> Any:
     """What `reward` takes: a criterion's name or node, the path of a reward run, ``module:function``, or a function."""
+    import_module("posttrain.jobs.catalogue")  # rewards that need a model stand with the jobs and are known from there
+    if isinstance(value, Mapping) and set(value) == {"name"}:  # how the command line writes --reward NAME
+        value = value["name"]
     if isinstance(value, str) and value not in Criterion.members:
         module, colon, function = value.partition(":")
         if Path(value).exists() or "/" in value:
@@ -115,6 +122,10 @@ class Rollout(Spec):
     """Learn again from answers of earlier steps; methods of scored answers then need `correction`."""
     ahead: bool = False
     """Draw a step's answers while the one before is learned from, by a copy of the weights; methods of scored answers need `correction`."""
+    environment: str | None = None
+    """What answers the policy between its turns: `catalogue` (the reading room's look-up tool) or `module:function`."""
+    turns: PositiveInt = 4
+    """How often the policy may speak in one answer to an environment."""
     keep_every: PositiveInt = 10
     """Every so many steps one prompt with all its answers and scores goes to rollouts.jsonl."""
 
@@ -139,6 +150,22 @@ class Rollout(Spec):
         )
 
 
+def environment_of(name: str) -> Environment:
+    """The environment that a recipe names. Raises ValueError when there is none of that name."""
+    if name == "catalogue":
+        return Catalogue()
+    module, colon, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function) if colon else None
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"rollout.environment: {name} cannot be imported ({error})") from error
+    if not callable(found):
+        raise ValueError(
+            f"rollout.environment: {name!r} is unknown; write catalogue, or module:function that makes one"
+        )
+    return found()
+
+
 class Stream:
     """The parts of an online run, joined: prompts, sampler, reward, and what the recipe puts around them.
 
@@ -153,9 +180,14 @@ class Stream:
         loaded: Loaded,
         renderer: Renderer,
     ) -> None:
-        def sampler(model: Any) -> Sampler:
+        def sampler(model: Any) -> Sampler | Episodes:
             threads = 0 if rollout.ahead else None  # a second thread must not change the trainer's setting
-            return Sampler(model, loaded.tokenizer, loaded.stops, renderer.prompt, slots=rollout.slots, threads=threads)
+            plain = Sampler(
+                model, loaded.tokenizer, loaded.stops, renderer.prompt, slots=rollout.slots, threads=threads
+            )
+            if rollout.environment is None:
+                return plain
+            return Episodes(plain, environment_of(rollout.environment), renderer, rollout.turns)
 
         pace, seed = rollout.curriculum, job.seed
         self.rates = PassRates(pace.pass_at if pace else 0.5)

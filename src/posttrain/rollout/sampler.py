@@ -127,6 +127,11 @@ class Sampler:
         """Token-level form: n samples of each prompt of ids, in order."""
         return self._finish([self._job(list(ids), sampling, n, seed, str(i)) for i, ids in enumerate(prompts)])
 
+    def turns(self, asks: Sequence[tuple[Sequence[int], Sampling, int]]) -> list[Sample]:
+        """One sample of each (ids, sampling, seed), in order: the next turns of conversations that are already tokens."""
+        jobs = [self._job(list(ids), s, 1, seed, str(i)) for i, (ids, s, seed) in enumerate(asks)]
+        return [samples[0] for samples in self._finish(jobs)]
+
     def logp(self, groups: Sequence[Group], temperature: float = 1.0) -> list[list[Tensor]]:
         """Log-probability of each response token under the model now, by its own forward: one tensor [tokens] per response.
 
