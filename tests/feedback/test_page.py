@@ -25,11 +25,12 @@ def test_a_task_is_answered_once_and_undone(tmp_path: Path) -> None:
     browser, key = client(opened)
     task = browser.get("/next").json()
     assert browser.get("/next").json()["task"] == task["task"] and len(task["answers"]) == 3
-    body = {"task": task["task"], "client": "c1", "kind": "ranking", "ranking": "0 > 1 = 2"}
+    body = {"task": task["task"], "client": "c1", "kind": "ranking", "ranking": "0 > 1 = 2", "seconds": 9}
     first = browser.post("/judgments", json=body, headers=key)
     assert first.status_code == 201
     assert browser.post("/judgments", json=body, headers=key).json() == first.json()
     assert browser.get("/progress").json()["done"] == 1
+    assert browser.get("/next?as=html").status_code == 200
     assert browser.post("/undo", json={"client": "u1"}, headers=key).json()["task"] == task["task"]
     assert browser.get("/progress").json()["done"] == 0
     with opened.read() as connection:

@@ -19,7 +19,10 @@ class Words:
     def __getattr__(self, key: str) -> str:
         if key.startswith("_"):
             raise AttributeError(key)
-        return self._texts[key]
+        try:
+            return self._texts[key]
+        except KeyError:
+            raise AttributeError(key) from None  # jinja asks every callable for marks of its own
 
     def __call__(self, key: str, n: object = "") -> str:
         return self._texts[key].replace("{n}", str(n))
