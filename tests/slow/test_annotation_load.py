@@ -1,0 +1,83 @@
+"""A hundred thousand items: the time of an action over HTTP, and every kind of nonsense on the API."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from posttrain.core.group import group
+from posttrain.feedback import accounts, items
+from posttrain.feedback.server.app import application
+from tests.feedback.made import ledger
+from tests.slow.annotation import Server, free_port, session
+
+pytestmark = pytest.mark.slow
+ITEMS, ACTIONS, LIMIT = 100_000, 100, 0.1
+
+
+def test_an_action_is_quick_among_many_items(tmp_path: Path) -> None:
+    opened, queue = ledger(tmp_path, [], gold_rate=0.1, repeat_rate=0.05)
+    for at in range(0, ITEMS, 10_000):
+        with opened.write() as connection:
+            items.add(
+                connection, queue, [group(f"question {i}", f"answer {i}", f"other {i}") for i in range(at, at + 10_000)]
+            )
+    cookie, csrf = session(opened, "ann")
+    opened.close()
+    server = Server(tmp_path / "prefs.db", free_port())
+    server.start()
+    took: dict[str, list[float]] = {}
+    try:
+        headers = {"Cookie": f"posttrain_session={cookie}", "X-CSRF-Token": csrf}
+        with httpx2.Client(base_url=server.address, headers=headers, timeout=60) as client:
+
+            def timed(name: str, method: str, path: str, **options: object) -> httpx2.Response:
+                began = time.perf_counter()
+                made = client.request(method, path, **options)  # type: ignore[arg-type]
+                took.setdefault(name, []).append(time.perf_counter() - began)
+                assert made.status_code in (200, 201), made.text
+                return made
+
+            for turn in range(ACTIONS):
+                task = timed("next", "GET", "/next").json()["task"]
+                timed("page", "GET", "/next?as=html")
+                timed("draft", "POST", "/drafts", json={"task": task, "body": {"tiers": [[0]]}})
+                body = {"task": task, "client": f"c{turn}", "kind": "ranking", "ranking": "0 > 1", "seconds": 3}
+                timed("judgment", "POST", "/judgments", json=body)
+                if turn % 10 == 9:
+                    timed("undo", "POST", "/undo", json={"client": f"u{turn}"})
+    finally:
+        server.kill()
+    p95 = {name: float(np.quantile(values[2:], 0.95)) for name, values in took.items()}
+    print({name: f"{1000 * s:.0f} ms" for name, s in p95.items()})
+    assert max(p95.values()) < LIMIT
+
+
+@pytest.mark.parametrize("role", ["annotator", "owner"])
+def test_no_request_breaks_the_api(tmp_path: Path, role: accounts.Role) -> None:
+    opened, _ = ledger(tmp_path)
+    with opened.write() as connection:
+        secret = accounts.open_session(connection, accounts.named(connection, "ann", role).id, "api")
+    headers = {"Authorization": f"Bearer {secret}"}
+    seen: list[int] = []
+    schema = schemathesis.openapi.from_asgi("/openapi.json", application(opened))
+    for operation in schema.get_all_operations():
+        strategy = operation.ok().as_strategy()
+
+        @settings(
+            max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        )
+        @given(case=strategy)
+        def holds(case: schemathesis.Case) -> None:
+            made = case.call(headers=headers)
+            seen.append(made.status_code)
+            assert made.status_code < 500, f"{case.method} {case.path}: {made.status_code}"
+
+        holds()
+    assert len(seen) > 100 and min(seen) == 200
