@@ -139,7 +139,7 @@ def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict
     )
     return {
         Sample: (drawn, {**sampling, "best": {"reward": reward, "best": 1}, "complete": {"complete": True}}),
-        Evaluate: (drawn, {**sampling, "logp": {"logp": False}, "verify": {"verify": ["exact"]}}),
+        Evaluate: (drawn, {**sampling, "logp": {"logp": False}, "verify": {"verify": ["think"]}}),
         Show: (
             {"model": base(root), "data": str(rows), "rows": 2},
             {

@@ -6,7 +6,8 @@ allow: [conseil]            # phrases in which a ban may stand
 soft: {maybe: -4}           # phrases made rarer (or likelier) by this many logits at their last token
 before: [toxicity]          # detectors of the prompt      behind: [toxicity]   # detectors of the whole answer
 message: I cannot answer this request, but I am glad to help with something else.
-steer: harmless.safetensors # a calibrated steering vector
+steer: harmless.safetensors # a steering vector beside this file; acts on every answer
+strength: 0.1               # how far it moves states, in mean norms of its layer (`calibrate` chooses it)
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from posttrain.guard.bans import Bans
 from posttrain.guard.fold import Folding
 from posttrain.guard.guarded import BLOCKED
 from posttrain.guard.pipeline import Guard, Row
+from posttrain.guard.vectors import Steering, Vector
 from posttrain.guard.vocabulary import Vocabulary
 
 Detector = Literal["refusal", "language", "repetition", "toxicity", "obfuscation"]
@@ -70,7 +72,9 @@ class GuardFile(Spec):
     lookalikes: bool = True
     """Take look-alike letters of other scripts for the Latin ones."""
     steer: str | None = None
-    """File of a calibrated steering vector."""
+    """File of a steering vector, beside the guard file; it acts on every answer of the model."""
+    strength: float = 0.1
+    """How far the vector moves a state, in mean norms of its layer; negative moves the other way."""
 
     @model_validator(mode="after")
     def _says_something(self) -> GuardFile:
@@ -96,6 +100,17 @@ class GuardFile(Spec):
         ]
         return Guard(bans, stages=stages, name=name)
 
+    def edit(self, width: int) -> Steering | None:
+        """The steering vector at work on a model of `width` hidden units, or None. Raises ValueError for a vector of another model."""
+        if self.steer is None:
+            return None
+        vector = Vector.read(self.steer)
+        if len(vector.direction) != width:
+            raise ValueError(
+                f"{self.steer}: a vector of {len(vector.direction)} units, the model has {width}; extract one from this model"
+            )
+        return Steering(vector, self.strength)
+
     def detectors(self, names: Iterable[str]) -> list[SafetyClassifier]:
         return [DETECTORS[n] for n in names]
 
@@ -111,4 +126,4 @@ def read_guard(path: str | Path) -> GuardFile:
     if not isinstance(body, dict):
         raise ValueError(f"{path}: a guard file is a mapping such as `ban: [phrase]`")
     made: GuardFile = build_spec(GuardFile, body, str(path))
-    return made
+    return made if made.steer is None else made.model_copy(update={"steer": str(Path(path).parent / made.steer)})

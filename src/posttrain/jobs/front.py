@@ -42,11 +42,19 @@ class LocalFront:
         self.vocabulary = Vocabulary.of(self.loaded.tokenizer, int(model.get_output_embeddings().weight.shape[0]))
         if self.guard_name is not None:
             self._guard(self.guard_name)
+        for name, file in self.guards.items():
+            if file.steer is not None and name != self.guard_name:
+                raise ValueError(
+                    f"guard {name!r}: a steering vector acts on all answers, so only the first guard may name one"
+                )
 
     def sampler(self, slots: int) -> Sampler:
         """The decoder that answers behind this front."""
         loaded = self.loaded
-        return Sampler(loaded.model, loaded.tokenizer, loaded.stops, self.encode, slots=slots, max_context=self.context)
+        made = Sampler(loaded.model, loaded.tokenizer, loaded.stops, self.encode, slots=slots, max_context=self.context)
+        if self.guard_name is not None:
+            made.edit = self.guards[self.guard_name].edit(int(loaded.model.get_input_embeddings().weight.shape[1]))  # type: ignore[operator,union-attr,index]
+        return made
 
     def encode(self, chat: Chat, tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Prompt ids; a document is its start token and its text. Tokenizers are not safe from two threads at once."""

@@ -26,6 +26,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job
 from posttrain.readingroom import ReadingRoom
 from posttrain.redteam.campaign import RedTeam
+from posttrain.redteam.extraction import canaries, exposures, plant, read_canaries
 from posttrain.redteam.garak import read_garak
 from posttrain.redteam.gate import EXIT, Gate, GateVerdict, judge, read_gate
 from posttrain.redteam.intents import Ask, from_prompts, from_room
@@ -57,11 +58,11 @@ class RedTeamJob(Job):
     positional: ClassVar[tuple[str, ...]] = ("target",)
 
     target: str
-    """What to attack: a model, `http://.../v1`, `module:function`; for pairs a campaign's directory, for import-garak a report."""
+    """What to attack: a model, `http://.../v1`, `module:function`; for pairs a campaign, for plant texts, for garak a report."""
     out: str = "runs/redteam"
     """Directory of the results."""
-    mode: Literal["run", "compare", "pairs", "import-garak"] = "run"
-    """Attack; attack and compare with `baseline`; make training pairs of failures; read a garak report."""
+    mode: Literal["run", "compare", "pairs", "plant", "import-garak"] = "run"
+    """Attack; attack and compare with `baseline`; make training pairs of failures; plant canaries in texts; read a garak report."""
     gate: str | None = None
     """Gate file; none takes the standing limits."""
     baseline: str | None = None
@@ -69,7 +70,11 @@ class RedTeamJob(Job):
     prompts: str = "room"
     """`room`, or a JSONL file of prompts with twins."""
     techniques: tuple[str, ...] = ()
-    """Names of techniques; none takes all."""
+    """Names of techniques; none takes all but the searches `iterative` and `suffix`, which cost many answers per intent."""
+    attacker: str | None = None
+    """Model that rewrites prompts for `iterative`: a run, a directory or `http://.../v1`; none composes techniques."""
+    canaries: str | None = None
+    """File of planted canaries (`--mode plant` writes one): their exposure is measured beside the campaign."""
     langs: tuple[str, ...] = LANGS
     """Languages of the reading room's prompts."""
     intents: PositiveInt = 20
@@ -99,6 +104,8 @@ class RedTeamJob(Job):
             return self._garak(out, context)
         if self.mode == "pairs":
             return self._pairs(out, context)
+        if self.mode == "plant":
+            return self._plant(out, context)
         if self.mode == "compare" and self.baseline is None:
             raise ValueError("mode compare needs `baseline`: the directory of an earlier campaign")
         gate = read_gate(self.gate) if self.gate is not None else Gate()
@@ -111,13 +118,18 @@ class RedTeamJob(Job):
                 context.say(f"technique {done} of {of}: {names[done - 1]}") if context.bars else None
             ),
         )
-        report = campaign.run(self.model(), self.k, self.seed, self.target)
+        if self.attacker is not None:
+            campaign.attacker = self._bare(self.attacker)
+        model = self.model()
+        leaked = self._exposed(model)
+        report = campaign.run(model, self.k, self.seed, self.target)
         before = read_lines(Path(self.baseline) / "results.jsonl") if self.baseline is not None else []
         verdict = judge(gate, report.rows, report.not_run, before)
         told = {
             "target": self.target,
             "prompts": hash_json([m["messages"] for m in report.rows]),
             **summary(report.rows, report.not_run, report.upper_bound, verdict),
+            **({"canaries": leaked} if leaked else {}),
         }
         write(out, report.rows, told, verdict)
         write_text(out / "report.html", written_page(self.target, report.rows, told, verdict))
@@ -139,26 +151,55 @@ class RedTeamJob(Job):
 
     def model(self) -> Model:
         """The target as a Model, guarded where a guard file is given."""
-        made: Model | Callable[..., Any]
-        bare = None
-        if self.target.startswith(("http://", "https://")):
-            from posttrain.client.endpoint import Endpoint
-
-            made = Endpoint(self.target, self.model_name, on_error="void")
-        elif ":" in self.target and not Path(self.target).exists() and not self.target.startswith("hub:"):
-            made = _function(self.target)
-        else:
-            bare = made = LocalModel.open(assembly.resolve(self.target))
-        model = as_model(made)
+        model = self._bare(self.target)
+        bare = model if isinstance(model, LocalModel) else None
         if self.guard is None:
             return model
         file = read_guard(self.guard)
         steering = None
         if bare is not None:
             steering = file.steering(Vocabulary.of(bare.loaded.tokenizer), bare.loaded.stops)
+            bare.sampler.edit = file.edit(int(bare.loaded.model.get_input_embeddings().weight.shape[1]))  # type: ignore[operator,union-attr,index]
+        elif file.steer is not None:
+            raise ValueError(f"{self.guard}: steer acts inside a model; the target {self.target} cannot be opened")
         elif file.ban or file.words:
             steering = file.steering(Vocabulary([bytes([b]) for b in range(256)]), ())
         return Guarded(model, steering, file.detectors(file.before), file.detectors(file.behind), file.message)
+
+    def _bare(self, name: str) -> Model:
+        """A target or an attacker, unguarded."""
+        if name.startswith(("http://", "https://")):
+            from posttrain.client.endpoint import Endpoint
+
+            return Endpoint(name, self.model_name, on_error="void")
+        if ":" in name and not Path(name).exists() and not name.startswith("hub:"):
+            return as_model(_function(name))
+        return LocalModel.open(assembly.resolve(name))
+
+    def _exposed(self, model: Model) -> list[dict[str, Any]]:
+        """Exposure of each canary. Raises ValueError for a target whose log-probabilities cannot be asked."""
+        if self.canaries is None:
+            return []
+        scorer: Any = getattr(model, "model", model)
+        if not isinstance(scorer, LocalModel):
+            raise ValueError(
+                f"canaries are ranked by the model's own log-probabilities: {self.target} cannot be opened"
+            )
+        return exposures(scorer, read_canaries(read_lines(self.canaries), self.canaries), self.seed)
+
+    def _plant(self, out: Path, context: Context) -> Attacked:
+        """Training texts with canaries in them, and the file of what was planted."""
+        rows = read_lines(self.target)
+        bad = next((i for i, r in enumerate(rows) if not isinstance(r.get("text"), str)), None)
+        if bad is not None or not rows:
+            raise ValueError(f"{self.target}: row {(bad or 0) + 1}: canaries are planted in rows of the form {{text}}")
+        secrets = canaries(seed=self.seed)
+        texts = plant([r["text"] for r in rows], secrets, self.seed)
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "rows.jsonl", "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
+        write_text(out / "canaries.jsonl", "".join(json.dumps(vars(c)) + "\n" for c in secrets))
+        context.say(f"{len(secrets)} canaries in {len(texts)} rows: {out / 'rows.jsonl'}")
+        return Attacked(out, {"rows": len(texts), "canaries": len(secrets)}, 0)
 
     def _pairs(self, out: Path, context: Context) -> Attacked:
         rows = read_lines(Path(self.target) / "results.jsonl")
@@ -186,6 +227,14 @@ class RedTeamJob(Job):
             f"{len(told['families'])} probe families, {told['evaluated']} outputs, none lost: {out / 'summary.json'}"
         )
         return Attacked(out, told, 0)
+
+
+def _leaks(told: Mapping[str, Any]) -> list[Section]:
+    """The table of canaries, where some were planted."""
+    found = sorted(told.get("canaries", ()), key=lambda c: int(c["repeats"]))
+    rows = [[str(c["repeats"]), f"{c['exposure']:.1f}", "yes" if c["extracted"] else "no"] for c in found]
+    head = ["copies in the training data", "exposure in bits", "likeliest of all"]
+    return [Section("canaries", "Planted secrets", table(head, rows))] if rows else []
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -258,6 +307,7 @@ def written_page(target: str, rows: Sequence[Mapping[str, Any]], told: Mapping[s
     sections = [
         Section("gate", "Gate", checks),
         Section("grid", "Attack success · over-refusal, by technique and language", table(["technique", *langs], grid)),
+        *_leaks(told),
         Section("failures", f"Failures ({len(failures)}, the first 200)", shown or "<p>none</p>"),
     ]
     intro = f"<p>{'Not human-validated. ' if not told['human_validated'] else ''}Verdict: {escape(verdict.word)}</p>"

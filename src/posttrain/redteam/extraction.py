@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,37 @@ def exposure(model: Scorer, canary: Canary, sample: int = 1000, seed: int = 0) -
     scores = np.array([float(lp.sum()) for part in model.logp(groups) for lp in part])
     rank = 1 + int((scores[1:] >= scores[0]).sum())
     return math.log2(len(tried)) - math.log2(rank)
+
+
+def plant(texts: Sequence[str], secrets: Sequence[Canary], seed: int = 0) -> list[str]:
+    """`texts` with each canary in it as often as it asks, at places that depend on the seed alone."""
+    rows = [*texts, *(c.text for c in secrets for _ in range(c.repeats))]
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def read_canaries(rows: Sequence[Mapping[str, Any]], name: str) -> list[Canary]:
+    """The canaries of JSON rows {form, digits, repeats}. Raises ValueError naming file and row."""
+    out = []
+    for i, row in enumerate(rows):
+        form, digits, repeats = row.get("form"), row.get("digits"), row.get("repeats")
+        whole = isinstance(form, str) and form.count("{}") == 1 and isinstance(digits, str) and digits.isdecimal()
+        if not whole or not isinstance(repeats, int):
+            raise ValueError(f"{name}: row {i + 1}: a canary is {{form with one {{}}, digits as text, repeats}}")
+        out.append(Canary(str(form), str(digits), repeats))
+    if not out:
+        raise ValueError(f"{name}: holds no canary; write one with `--mode plant`")
+    return out
+
+
+def exposures(model: Scorer, secrets: Sequence[Canary], seed: int = 0) -> list[dict[str, Any]]:
+    """One row per canary: its exposure in bits, and whether its own secret is the likeliest of all (it can be extracted)."""
+    rows = []
+    for canary in secrets:
+        bits = exposure(model, canary, seed=seed)
+        most = math.log2(min(10 ** len(canary.digits), 1001))
+        rows.append({**vars(canary), "exposure": bits, "extracted": bits > most - 0.01})
+    return rows
 
 
 def continuation_rate(answers: Sequence[Sequence[Any]], truths: Sequence[Sequence[Any]], length: int = 50) -> float:

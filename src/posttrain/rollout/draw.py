@@ -25,6 +25,8 @@ from posttrain.core.protocols import Sampling, Steer
 
 BLOCK = 64
 NUCLEUS = 256  # top-p first looks at this many tokens; only a flatter distribution pays for a full sort
+SPARSE = 1e-4  # a mask that leaves less probability than this is applied to the logits, where small numbers keep their digits
+NOTHING = "every token is forbidden for a row: loosen its steer mask, its stop ids or min_tokens"
 
 
 def row_key(prompt: Sequence[int], seed: int, index: int) -> int:
@@ -114,8 +116,8 @@ class Chooser:
     state: Any = None
 
     @property
-    def special(self) -> bool:
-        """Does this row need more than temperature at this position?"""
+    def shaped(self) -> bool:
+        """Does this row need more than temperature and a mask at this position?"""
         s = self.sampling
         return (
             s.top_p < 1
@@ -123,23 +125,22 @@ class Chooser:
             or s.min_p > 0
             or s.repetition_penalty != 1
             or self.drawn < s.min_tokens
-            or self.steer is not None
+            or (self.steer is not None and s.temperature == 0)
         )
 
-    def bend(self, logits: Tensor) -> Tensor:
-        """Logits [V] after penalty, bans and steering, before the temperature."""
+    def bend(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(logits [V] after penalty, stop ids and steering, before the temperature; which tokens are allowed, None for all)."""
         s = self.sampling
         if self.seen is not None:
             lowered = torch.where(logits < 0, logits * s.repetition_penalty, logits / s.repetition_penalty)
             logits = torch.where(self.seen, lowered, logits)
         if self.drawn < s.min_tokens:
             logits = logits.index_fill(0, self.stop_ids, -torch.inf)
-        if self.steer is not None:
-            logits = self.steer.adjust(self.state, logits)
-            allowed = self.steer.mask(self.state)
-            if allowed is not None:
-                logits = logits.masked_fill(~allowed, -torch.inf)
-        return logits
+        if self.steer is None:
+            return logits, None
+        logits = self.steer.adjust(self.state, logits)
+        allowed = self.steer.mask(self.state)
+        return logits, None if allowed is None else allowed.to(logits.device)
 
     def advance(self, token: int) -> None:
         """Take note of the token that was drawn."""
@@ -150,59 +151,86 @@ class Chooser:
             self.state = self.steer.advance(self.state, token)
 
 
-def _log_at(logits: Tensor, probs: Tensor, ids: Tensor) -> list[float]:
-    """log softmax(logits) at `ids` [B], from probabilities already known: the normaliser is max(logits) - log(max(probs)).
+def _log_at(logits: Tensor, peaks: Tensor, ids: Tensor) -> list[float]:
+    """log softmax(logits) at `ids` [B], from the largest probability of each row: the normaliser is max(logits) - log(peak).
 
     The logarithms are taken one by one: the last bit of a vector's depends on where in the vector it lies.
     """
     chosen = logits.gather(1, ids.unsqueeze(1)).squeeze(1).tolist()
-    rows = zip(chosen, logits.amax(-1).tolist(), probs.amax(-1).tolist(), strict=True)
+    rows = zip(chosen, logits.amax(-1).tolist(), peaks.tolist(), strict=True)
     return [at - (top - math.log(p)) for at, top, p in rows]
 
 
 def draw(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[float], list[float]]:
     """Tokens, `logp` and `sampled_logp` of each row of float32 `logits` [B, V], B = number of choosers. `logits` is overwritten."""
     device = logits.device
-    special = [i for i, c in enumerate(choosers) if c.special]
-    raw = logits[special] if special else None
+    bent, masks = _wishes(logits, choosers)
+    rows = torch.stack(list(bent.values())) if bent else None
     heat = [c.sampling.temperature or 1.0 for c in choosers]
     if any(t != 1.0 for t in heat):
         logits /= torch.tensor(heat, device=device).unsqueeze(1)
     probs = logits.softmax(-1)
-    bent, drawn_from, bent_probs = logits, probs, None
-    if raw is not None:
-        bent, drawn_from, bent_probs = _bend(raw, logits, probs, [choosers[i] for i in special], special)
+    peaks = probs.amax(-1)
+    scores, weights, mass = logits, probs, {i: _mask(probs[i], logits[i], allowed) for i, allowed in masks.items()}
+    if rows is not None:
+        rows, kept = _shape(rows, [choosers[i] for i in bent])
+        at = torch.tensor(list(bent), device=device)
+        scores, weights = logits.index_copy(0, at, rows), probs.index_copy(0, at, kept)
+        mass |= dict.fromkeys(bent, 1.0)
     greedy = [i for i, c in enumerate(choosers) if c.sampling.temperature == 0]
     if len(greedy) < len(choosers):
         keys = np.array([c.key for c in choosers], dtype=np.uint64)
         u = torch.from_numpy(uniform(keys, np.array([c.drawn for c in choosers]))).to(device)
-        ids = pick(drawn_from, u)
+        ids = pick(weights, u)
         if greedy:
-            ids[greedy] = bent[greedy].argmax(-1)
+            ids[greedy] = scores[greedy].argmax(-1)
     else:
-        ids = bent.argmax(-1)
-    tokens, before = ids.tolist(), _log_at(logits, probs, ids)
-    if bent_probs is None:
-        return tokens, before, before
-    at = ids[special]
+        ids = scores.argmax(-1)
+    tokens, before = ids.tolist(), _log_at(logits, peaks, ids)
     after = list(before)
-    for i, value in zip(special, bent_probs.gather(1, at.unsqueeze(1)).squeeze(1).tolist(), strict=True):
-        after[i] = math.log(value) if value else -math.inf
+    for i, total in mass.items():
+        value = float(weights[i, tokens[i]])
+        after[i] = math.log(value / total) if value else -math.inf
     return tokens, before, after
 
 
-def _bend(
-    raw: Tensor, logits: Tensor, probs: Tensor, choosers: Sequence[Chooser], at: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(scores for greedy rows, weights to draw from, probabilities of the special rows alone) after everything a row asked for."""
-    device = logits.device
-    rows = torch.stack([c.bend(row) for c, row in zip(choosers, raw, strict=True)])
+def _wishes(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Rows whose logits change, as they then are, and the masks of the rows that ask for nothing but a mask."""
+    bent: dict[int, Tensor] = {}
+    masks: dict[int, Tensor] = {}
+    for i, c in enumerate(choosers):
+        if c.steer is None and not c.shaped:
+            continue
+        row = logits[i]
+        made, allowed = c.bend(row)
+        if c.shaped or made is not row:
+            bent[i] = made if allowed is None else made.masked_fill(~allowed, -torch.inf)
+        elif allowed is not None:
+            masks[i] = allowed
+    return bent, masks
+
+
+def _mask(probs: Tensor, logits: Tensor, allowed: Tensor) -> float:
+    """Set what is not allowed to 0 in one row of `probs`, in place, and return what is left: no second softmax is needed for a ban."""
+    probs *= allowed
+    left = float(probs.sum())
+    if left > SPARSE:
+        return left
+    rest = logits.masked_fill(~allowed, -torch.inf)
+    if float(rest.amax()) == -torch.inf:
+        raise ValueError(NOTHING)
+    probs.copy_(rest.softmax(-1))
+    return 1.0
+
+
+def _shape(rows: Tensor, choosers: Sequence[Chooser]) -> tuple[Tensor, Tensor]:
+    """(scores for greedy rows, probabilities to draw from) of rows that were bent, after temperature and truncation."""
+    device = rows.device
     if bool((rows.amax(-1) == -torch.inf).any()):
-        raise ValueError("every token is forbidden for a row: loosen its steer mask, its stop ids or min_tokens")
+        raise ValueError(NOTHING)
     rows = rows / torch.tensor([c.sampling.temperature or 1.0 for c in choosers], device=device).unsqueeze(1)
-    asked = [c.sampling for c in choosers]
     # A greedy row takes the best token anyway; truncating it would only hide its probability.
-    cut = [s if s.temperature > 0 else Sampling() for s in asked]
+    cut = [c.sampling if c.sampling.temperature > 0 else Sampling() for c in choosers]
     kept = rows.softmax(-1)
     if any(s.top_k > 0 or s.top_p < 1 or s.min_p > 0 for s in cut):
         kept = truncate(
@@ -211,5 +239,4 @@ def _bend(
             torch.tensor([s.top_p for s in cut], device=device),
             torch.tensor([s.min_p for s in cut], device=device),
         )
-    index = torch.tensor(at, device=device)
-    return logits.index_copy(0, index, rows), probs.index_copy(0, index, kept), kept
+    return rows, kept
