@@ -19,8 +19,9 @@ from statsmodels.stats.inter_rater import fleiss_kappa
 from posttrain.feedback import accounts, assigning, exchange, judging, labels
 from posttrain.feedback.aggregate import dawid_skene, luce, rao_kupper, reliability
 from posttrain.feedback.agreement import coefficients as c
+from posttrain.feedback.agreement.report import agreement
 from posttrain.feedback.ranking_text import RankingError, letter, parse_ranking, render
-from posttrain.feedback.records import records
+from posttrain.feedback.records import Record, records
 from tests.feedback.made import ledger, made
 
 RNG = np.random.default_rng(3)
@@ -64,6 +65,17 @@ def test_alpha_equals_krippendorff(level: str) -> None:
         given_ = np.where(table < 0, np.nan, table.astype(float)).T
         ours = c.alpha(c.counted(table, 4), level)  # type: ignore[arg-type]
         assert ours == pytest.approx(krippendorff.alpha(reliability_data=given_, level_of_measurement=level), abs=1e-9)
+
+
+def test_agreement_does_not_depend_on_how_rows_were_written() -> None:
+    """The better answer always first in the file, nine of ten people right: that is agreement, not chance."""
+    rng = random.Random(4)
+    said = [
+        Record(f"{i}{w}", f"item{i}", w, "ranking", 2, ((0,), (1,)) if rng.random() < 0.95 else ((1,), (0,)))
+        for i in range(200)
+        for w in ("ann", "bob", "cy")
+    ]
+    assert agreement(said, "ranking", [], {}).whole["alpha (nominal)"].estimate > 0.6
 
 
 def test_kappas_equal_the_oracles() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -152,7 +153,13 @@ def units_of(found: Sequence[Record], question: str) -> tuple[list[tuple[str, li
             5,
             True,
         )
-    return [(id, said) for id, _, _, said in verdicts(found)], 3, True
+    return [(id, _turned(f"{id}/{i}/{j}", said)) for id, i, j, said in verdicts(found)], 3, True
+
+
+def _turned(pair: str, said: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Every other pair, by its hash, is read from the other side. Which answer of an item comes first in the ledger is an accident:
+    where rows were written with the better one first, all verdicts would fall into one value, and chance would seem to explain them."""
+    return [(who, SECOND - v + FIRST) for who, v in said] if crc32(pair.encode()) & 1 else said
 
 
 def _rated(found: Sequence[Record], axis: str) -> list[tuple[str, list[tuple[str, int]]]]:
