@@ -94,8 +94,52 @@ def test_products(method: str, select: str, tmp_path: Path) -> None:
         ({"method": {"name": "ppo", "minibatches": 3}}, "batch of as many prompts"),
         ({"method": "sft", "rollout": {"n": 2, "max_new_tokens": 4096}}, "leave no room"),
         ({"method": "dpo"}, "cannot learn from these answers"),
+        ({"method": "grpo", "rollout": {"ahead": True}}, "rollout.ahead: answers of older weights"),
+        ({"method": "grpo", "rollout": {"replay": {}}}, "rollout.replay: answers of older weights"),
+        (
+            {"method": "grpo", "rollout": {"max_new_tokens": 6, "environment": "catalog"}},
+            "rollout.environment: 'catalog' is unknown",
+        ),
+        (
+            {"method": "grpo", "rollout": {"max_new_tokens": 6, "environment": "catalogue"}},
+            "no `catalogue` in its facts",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(fields: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=told):
         run(tmp_path, "run", **fields)
+
+
+CORRECTED = {"name": "grpo", "correction": {"high": 2.0}}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"ahead": True}, {"replay": {"share": 1.0, "size": 4}}, {"curriculum": {"pass_at": 99.0, "keep": 0.01}}],
+    ids=lambda c: next(iter(c)),
+)
+def test_every_stream_changes_what_is_learned(changed: dict[str, Any], tmp_path: Path) -> None:
+    """Against the run without: other answers, or other prompts; the curriculum says how much it passed over."""
+    shape = {"n": 3, "max_new_tokens": 6, "keep_every": 1}
+    fields: dict[str, Any] = {"method": CORRECTED, "steps": 4, "batch": 2, "optimizer": {"lr": 1e-2, "warmup": 0.0}}
+    plain, other = (
+        run(tmp_path, name, **fields, rollout=shape | more) for name, more in (("plain", {}), ("other", changed))
+    )
+    one, two = (load_file(d / "model" / "model.safetensors") for d in (plain, other))
+    assert any(not torch.equal(one[n], two[n]) for n in one)
+    told = json.loads((other / "manifest.json").read_text(encoding="utf-8"))
+    assert told["steps"] == 4
+    assert ("passed over" in json.dumps(told)) == ("curriculum" in changed)
+
+
+def test_a_run_with_a_tool(tmp_path: Path) -> None:
+    rows = [{"prompt": f"When was book {i} published?", "catalogue": {f"book {i}": "1990"}} for i in range(4)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    out = run(
+        tmp_path, "run", method="grpo", data=str(data), steps=2,
+        rollout={"n": 3, "max_new_tokens": 6, "environment": "catalogue", "turns": 2},
+        reward={"name": "length", "limit": 1, "per": 1},
+    )  # fmt: skip
+    assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["steps"] == 2
