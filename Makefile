@@ -65,7 +65,7 @@ bench: setup bench-env
 	$(BIN)/python -m benchmarks.compare_trl --method $(or $(METHOD),sft) --size $(or $(SIZE),6m)
 
 study: setup
-	$(BIN)/python -m studies.$(NAME)
+	$(BIN)/python -m studies.$(subst -,_,$(NAME))
 
 docs: setup
 	$(BIN)/python -m posttrain.jobs.schema
