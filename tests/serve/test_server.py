@@ -7,6 +7,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -185,6 +186,20 @@ def test_no_text_is_refused_and_no_structure_breaks(live: Live) -> None:
 @pytest.mark.slow
 def test_five_thousand_odd_requests_and_a_thousand_malformed(live: Live) -> None:
     fuzz(live, 5000, 1000, seed=2)
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(live: Live) -> None:
+    """Requests made from the server's own OpenAPI, well formed and not: no 5xx, no undeclared status, body or content type."""
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{live.port}/openapi.json"]
+    command += ["--max-examples", "15", "--seed", "1", "--workers", "1", "--generation-database", "none"]
+    command += [
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]
+    command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "60", "--no-color"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert made.returncode == 0, made.stdout[-6000:] + made.stderr[-2000:]
 
 
 def test_garak_traps(live: Live) -> None:

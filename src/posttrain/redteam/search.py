@@ -59,9 +59,14 @@ class Found:
 class Search(Protocol):
     """A technique that sees answers. `name`, `family` and `benign` as those of `Technique`."""
 
-    name: str
-    family: str
-    benign: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def benign(self) -> bool: ...
 
     def seek(self, model: Model, chat: Chat, lang: str, judge: Judge, sampling: Sampling, seed: int) -> Found: ...
 
