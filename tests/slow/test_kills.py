@@ -219,8 +219,13 @@ PPO = {
     "beta": 0.3,
     "control": {"name": "adaptive", "target": 0.05, "horizon": 200},
 }
-OFF_POLICY = {"name": "grpo", "correction": {"high": 2.0}, "beta": 0.1, "constraint": {"cost": "length", "limit": -1.0}}
-CURRICULUM = {"pass_at": -3.0, "low": 0.1, "high": 0.9, "keep": 0.5}
+OFF_POLICY = {
+    "name": "grpo",
+    "correction": {"high": 2.0},
+    "beta": 0.1,
+    "constraint": {"cost": "length", "price": {"name": "ascent", "most": 3.0}},
+}
+CURRICULUM = {"pass_at": 99.0, "low": 0.1, "high": 0.9, "keep": 0.5}
 STREAMS = ONLINE["rollout"] | {"ahead": True, "replay": {"share": 0.5, "size": 6}, "curriculum": CURRICULUM}
 
 
@@ -251,10 +256,10 @@ def test_ppo_killed_while_sampling_updating_and_saving(
     assert first["method"] == second["method"] and first["source"] == second["source"]
 
 
-@pytest.mark.parametrize("crash", ["token:75", "backward:11", "before-rename:3"])
+@pytest.mark.parametrize("crash", ["token:75", "backward:8", "before-rename:3"])
 def test_streams_killed(crash: str, lab: Lab, place: Path) -> None:
     """Curriculum, replay, a step drawn ahead in a thread and the price of a constraint: all of it comes back."""
-    fields = {"method": OFF_POLICY, "rollout": STREAMS}
+    fields = {"method": OFF_POLICY, "rollout": STREAMS, "steps": 12, "batch": 6}  # every prompt comes again
     whole_run = place / "streams-whole"
     if not whole_run.exists():
         undisturbed(lab, online(place, "streams-whole", **fields))
@@ -264,6 +269,8 @@ def test_streams_killed(crash: str, lab: Lab, place: Path) -> None:
     run = file.with_suffix("")
     states = [checkpoint.read(checkpoint.found(d / "checkpoints")[-1])[1] for d in (whole_run, run)]
     assert states[0]["method"] == states[1]["method"] and states[0]["method"]["remembered"]["log"] != 0.0
+    told = (whole_run / "manifest.json").read_text(encoding="utf-8")
+    assert "turns of prompts" in told and "curriculum: 0 turns" not in told
     for name in ("weights", "metrics", "samples"):
         assert result(run)[name] == result(whole_run)[name], name
 
