@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -201,6 +202,8 @@ def trains(place: Path) -> None:
     out = Labels(ledger=str(place / "prefs.db"), out=str(place / "prefs.jsonl")).run()
     assert len(list(read_lines(out))) >= 20
     tiny_directory(place / "base", "llama", context=512)
-    Train.from_dict(
-        {"method": "dpo", "model": str(place / "base"), "data": str(out), "steps": 2, "out": str(place / "run")}
-    ).run()
+    Train(
+        model=str(place / "base"), method={"name": "dpo"}, data=str(out), out=str(place / "run"), steps=2, batch=4, samples=0,
+        log_to=(), preflight="off", threads=1,
+    ).run()  # fmt: skip
+    assert json.loads((place / "run" / "manifest.json").read_text(encoding="utf-8"))["status"] == "finished"

@@ -199,7 +199,9 @@ def _on_rankings(found: Sequence[Record]) -> dict[str, Interval]:
 
 
 def _key(r: Record) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(sorted(t)) for t in r.tiers or ())
+    """The ranking with the item's answers renumbered by a hash, for the same reason as in `_turned`."""
+    order = sorted(range(r.n), key=lambda k: crc32(f"{r.item}/{k}".encode()))
+    return tuple(tuple(sorted(order.index(k) for k in t)) for t in r.tiers or ())
 
 
 def matrix(units: Sequence[tuple[str, Sequence[tuple[str, int]]]]) -> dict[tuple[str, str], tuple[float, int]]:

@@ -19,7 +19,7 @@ def intervals(
     if not rows:
         return Markup("")
     low = min([low, *(i.low for _, i in rows if i.known), *(i.estimate for _, i in rows if not math.isnan(i.estimate))])
-    low = low if low >= 0 else math.floor(low * 2) / 2  # so that the marks of the axis are round
+    low = low if low >= 0 else float(math.floor(low))  # so that the marks of the axis are round
 
     def x(value: float) -> float:
         return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
