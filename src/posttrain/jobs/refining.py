@@ -1,6 +1,6 @@
 """`posttrain data`: bad rows, duplicates and leaked test items out of a file, or the file in another shape; what is left out is kept aside.
 
-    posttrain data rows.jsonl --out clean.jsonl --against exam.jsonl --shape messages --filters.pii true --filters.longest 800
+    posttrain data rows.jsonl --out clean.jsonl --against exam.jsonl --shape messages --filters.pii --filters.longest 800
 
 A card is written beside the file, and diversity is compared where earlier generations are named.
 Nothing is filtered that was not asked for.
