@@ -392,8 +392,8 @@ def test_L4_padding_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_L4_order_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     real = LocalEngine._forward
 
-    def favours_the_first(self: LocalEngine, model: nn.Module, piece: Batch, needs: Needs) -> Output:
-        out = real(self, model, piece, needs)
+    def favours_the_first(self: LocalEngine, model: nn.Module, piece: Batch, needs: Needs, own: Any = None) -> Output:
+        out = real(self, model, piece, needs, own)
         if out.logp is None or piece.G < 2 or len(piece.prompt_length) < 2 or piece.T == 0:
             return out
         longer_first = piece.length[0] > piece.length[-1]
@@ -567,11 +567,11 @@ def test_S4_longest_batch_is_tried(grad: bool, monkeypatch: pytest.MonkeyPatch) 
     made = subject("sft", rows=rows, held_out=held, path="shared")
     real = LocalEngine._forward
 
-    def small(self: LocalEngine, model: nn.Module, piece: Batch, needs: Needs) -> Output:
+    def small(self: LocalEngine, model: nn.Module, piece: Batch, needs: Needs, own: Any = None) -> Output:
         longest = int(max(piece.length, default=0))
         if longest > 60 and torch.is_grad_enabled() is grad:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return real(self, model, piece, needs)
+        return real(self, model, piece, needs, own)
 
     monkeypatch.setattr(LocalEngine, "_forward", small)
     found = [f for f in inspect(made) if f.severity != "info"]

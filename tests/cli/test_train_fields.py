@@ -383,7 +383,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "passes": 2,
         "minibatches": 2,
     },
-    "reward": {"centring": 0.1},
+    "reward": {"centring": 0.1, "likelihood": 2.0},
     "reward_ensemble": {"heads": 3, "centring": 0.1},
     "reward_labels": {"good": 2.0, "bad": 2.0},
     "rloo": {

@@ -56,7 +56,7 @@ def whole_commands(text: str) -> Iterator[str]:
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         found = re.match(r"(?:\$ |#\s+| {2,})?(posttrain [a-z].*)$", line)
         if found:
-            yield found.group(1)
+            yield from (part for part in found.group(1).split(" | ") if part.startswith("posttrain "))
 
 
 def mentioned(text: str) -> Iterator[str]:

@@ -212,4 +212,4 @@ def test_report_and_methods(tmp_path: Path, capsys: Any, quiet: Context) -> None
     assert "beta" in text
     assert "2305.18290" in text
     with pytest.raises(ValueError, match="did you mean `dpo`"):
-        Methods(method="dpp").run(quiet)
+        Methods(method="dpoo").run(quiet)

@@ -75,7 +75,7 @@ class LocalEngine:
         self.kept: Kept | None = None
         self._hashes: dict[str, str] = {}
         self._paths: dict[str, Path] = {}
-        self._work: dict[int, Work] = {}
+        self._work = {} if self.encoder else {id(model): Work(model)}
         self.flops = 0.0
         """Useful operations so far, as `engine.work` counts them."""
         if needs is not None and "reference" in needs.roles and "reference" not in self.roles and not self._adapters():
@@ -180,7 +180,7 @@ class LocalEngine:
             return encoder_outputs(model, piece, needs)
         if needs.own or needs.labels or needs.pooled:
             return token_outputs(model, self.heads, piece, needs, path, self.head_limit)
-        work = self._work.setdefault(id(model), Work(model))
+        work = self._work.get(id(model)) or self._counted(model)
         scorer = self.heads["score"] if needs.score else None
         weighs = isinstance(scorer, LikelihoodHead)
         self.flops += work.forward(piece, needs.head_rows or weighs) * (3 if torch.is_grad_enabled() else 1)
@@ -215,6 +215,11 @@ class LocalEngine:
             extra["hidden"] = at_rows
         fields = {name: getattr(out, name) for name in Output.__slots__ if name != "heads"}
         return Output(**{**fields, **extra}) if extra else out
+
+    def _counted(self, model: nn.Module) -> Work:
+        """The operations of a role's forwards, counted from its shape once."""
+        self._work[id(model)] = Work(model)
+        return self._work[id(model)]
 
     def _critic_states(self, piece: Batch, path: Path) -> Tensor:
         """Hidden states of the critic's own trunk at scored positions [N, d]."""

@@ -28,6 +28,8 @@ from posttrain.models.trunk import backbone, causal_lm
 
 SIZE = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is timed."""
+SMALLEST, PATIENCE = 192, 0.5
+"""Side to begin with, and seconds that one product may take."""
 
 
 class Work:
@@ -79,8 +81,15 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype, repeats: int = 6) -> float:
-    """Best of several timed products."""
-    n = SIZE.get(device.type, 1536)
+    """Best of several timed products; smaller ones where this precision is slow, as bf16 is on processors without it."""
+    n = SMALLEST
+    while 8 * _timed(device, dtype, n, 1) < PATIENCE and n < SIZE.get(device.type, 1536):
+        n *= 2  # eight times the work
+    return 2.0 * n**3 / _timed(device, dtype, n, repeats)
+
+
+def _timed(device: torch.device, dtype: torch.dtype, n: int, repeats: int) -> float:
+    """Seconds of the fastest of some products of two n x n matrices."""
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
@@ -91,7 +100,7 @@ def measured_peak(device: torch.device, dtype: torch.dtype, repeats: int = 6) ->
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
-    return 2.0 * n**3 / best
+    return best
 
 
 def cache_directory() -> Path:

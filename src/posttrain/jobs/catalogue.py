@@ -7,6 +7,7 @@ from typing import Any
 from posttrain import methods
 from posttrain.core.recipe import RecipeError, build_spec, dump, dump_kind, nearest
 from posttrain.jobs.annotate import Annotate
+from posttrain.jobs.auditing import Audit
 from posttrain.jobs.compare import Compare
 from posttrain.jobs.demo import Demo
 from posttrain.jobs.evaluate import Evaluate
@@ -33,6 +34,7 @@ from posttrain.jobs.train import Train
 __all__ = [
     "Agree",
     "Annotate",
+    "Audit",
     "Compare",
     "DataJob",
     "Demo",

@@ -84,7 +84,8 @@ class Labels(Job):
         "groups", "pairs", "labels", "messages", "ranked", "winners", "hh-rlhf", "ultrafeedback", "lesson", "ledger", "argilla",
         "label-studio", "csv",
     ] = "groups"  # fmt: skip
-    """What to write. winners: the best answer of each item as a demonstration; ledger: everything, to be read back."""
+    """What to write: groups, pairs, labels, messages, ranked, winners (the best answer of each item as a demonstration), hh-rlhf,
+    ultrafeedback, lesson, ledger (everything, to be read back), argilla, label-studio or csv."""
     by: Aggregation = "reliable"
     """Aggregation: strengths with the reliability of each person, strengths alone, or plain majority."""
     queue: str | None = None

@@ -17,6 +17,8 @@ from posttrain.jobs.job import Data, Rows
 
 Sort = Literal["flag", "int", "number", "text", "choice", "list", "member", "spec", "data", "any"]
 NAMED = {"model": "MODEL", "out": "DIR", "reward": "RUN", "recipe": "RECIPE"}
+WIDEST = 60
+"""Characters of a list of choices that help still shows beside the option; longer ones stand in its text."""
 METAVARS = {"int": "N", "number": "X", "text": "TEXT", "list": "ITEM", "data": "FILE", "any": "VALUE", "spec": "YAML"}
 
 
@@ -43,7 +45,8 @@ class Field:
         if self.sort == "text" and self.name in NAMED:
             return NAMED[self.name]
         if self.sort == "choice":
-            return "{" + ",".join(self.choices) + "}"
+            listed = "{" + ",".join(self.choices) + "}"
+            return listed if len(listed) <= WIDEST else "NAME"
         if self.sort == "member":
             return "NAME"
         return METAVARS.get(self.sort, "VALUE")

@@ -79,7 +79,7 @@ class Methods(Spec):
 def _overview(found: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("method", "does", "learns from", "lr (LoRA)"):
-        table.add_column(head, overflow="fold")
+        table.add_column(head, overflow="fold", no_wrap=head == "method")  # a folded name cannot be typed
     for row in found:
         rates = f"{short(row.rates[0])} ({short(row.rates[1])})"
         table.add_row(*(Text(t) for t in (row.name, row.does, row.wants, rates)))

@@ -86,7 +86,8 @@ def minibatches(batch: Batch, method: Method, seed: int) -> Iterator[Batch]:
 def accumulate(engine: Engine, method: Method, part: Batch, tally: Tally | None = None) -> None:
     """The gradient of one minibatch, whatever it is cut into. Rows that cannot change it are not computed, and still count."""
     totals = engine.total(part.counts)
-    for piece in engine.plan(part.without(method.idle(part)), method.atom):
+    idle = method.idle(part)
+    for piece in engine.plan(part.without(idle) if idle else part, method.atom):
         loss = method.loss(engine.forward(piece, method.needs()), piece)
         scalar = loss.over(totals, method.sums)
         crash_point("backward")
