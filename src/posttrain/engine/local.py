@@ -368,6 +368,8 @@ def nothing(needs: Needs) -> Output:
         n: torch.zeros(0) for n in ("logp", "entropy", "mean_logp", "log_sum_sq") if getattr(needs, n)
     }
     fields |= {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score", "labels") if getattr(needs, n)}
+    if needs.pooled:
+        fields["pooled"] = torch.zeros(0)  # joins with rows of any width
     if needs.topk:
         fields |= {"topk_logp": torch.zeros(0, 1), "topk_ids": torch.zeros(0, 1, dtype=torch.long)}
     return Output(**fields)

@@ -20,6 +20,7 @@ from posttrain.core.method import Method
 from posttrain.engine.local import LocalEngine
 from posttrain.train.loop import accumulate
 
+ROUNDS = 6
 GAIN = 1.1
 """More threads are taken only if they are this much faster: a tie leaves cores to others."""
 
@@ -48,15 +49,13 @@ def _measured(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> d
     if len(options) == 1:
         return {"threads": 1, "why": "one core"}
     batch = method.batch(groups, engine)
-    times: dict[int, float] = {}
-    for threads in options:
-        torch.set_num_threads(threads)
-        best = float("inf")
-        for _ in range(3):
+    times = dict.fromkeys(options, float("inf"))
+    for _ in range(ROUNDS):
+        for threads in options:  # in turn: a burst of other work on the machine hits both
+            torch.set_num_threads(threads)
             began = time.perf_counter()
             accumulate(engine, method, batch)
-            best = min(best, time.perf_counter() - began)
-        times[threads] = best
+            times[threads] = min(times[threads], time.perf_counter() - began)
     for parameter in engine.named_parameters().values():
         parameter.grad = None
     threads = cores if times[1] > GAIN * times[cores] else 1
