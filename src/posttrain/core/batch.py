@@ -261,9 +261,8 @@ def layout(groups: Sequence[Group], kind: Literal["shared", "dense"] = "shared")
     table = torch.tensor(pair_data, dtype=torch.float32).reshape(-1, 3)
     made = made.plus("pair", p=table[:, 0], pair_weight=table[:, 1], margin=table[:, 2])
     responses = [r for g in groups for r in g.responses]
-    if not responses or any(
-        r.tags is not None for r in responses
-    ):  # an idle rank has no response and is asked all the same
+    # An idle rank has no response, and is asked for tags all the same.
+    if not responses or any(r.tags is not None for r in responses):
         made = made.plus("token", tag=torch.from_numpy(_concat([_tags(r) for r in responses])))
     for name, attribute in (("old", "logps"), ("sampled", "sampled_logps")):
         if responses and all(getattr(r, attribute) is not None for r in responses):
