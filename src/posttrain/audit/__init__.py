@@ -7,6 +7,7 @@ step-level reward models and images.
 from posttrain.audit.auditor import RewardModelAuditor
 from posttrain.audit.best_of_n import curve, kl_of
 from posttrain.audit.cases import BadTestCase, Case, EmptyAudit, read_cases
+from posttrain.audit.consistency import ConsistencyReport, Issue, RLHFConsistencyChecker
 from posttrain.audit.findings import AuditReport, TestResult, Vulnerability
 from posttrain.audit.repair import Change, compare
 from posttrain.audit.scorer import BudgetSpent, DegenerateReward
@@ -22,8 +23,11 @@ __all__ = [
     "BudgetSpent",
     "Case",
     "Change",
+    "ConsistencyReport",
     "DegenerateReward",
     "EmptyAudit",
+    "Issue",
+    "RLHFConsistencyChecker",
     "RewardModelAuditor",
     "SycophancyDetector",
     "SycophancyReport",
