@@ -100,9 +100,11 @@ ELSEWHERE: dict[type[Job], dict[str, str]] = {
         "device": "cpu and auto agree where there is no GPU",
         "out": "tests/jobs: where the file is",
         "thinking": "tests/jobs/test_distillation_jobs: traces kept, stripped or left",
+        "workers": "tests/rollout/test_workers: processes are started, the bits stay",
     },
     Evaluate: {
         "device": "cpu and auto agree where there is no GPU",
+        "workers": "tests/rollout/test_workers: processes are started, the bits stay",
         "out": "tests/jobs: where the files are",
         "against": "tests/evals/test_evaluation: paired differences in eval.json",
         "lm_eval": "tests/evals/test_evaluation: figures of the harness",

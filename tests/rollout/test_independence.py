@@ -26,9 +26,9 @@ def test_mixed_company_of_short_long_single_and_shared() -> None:
     sampler = sampler_of("llama", slots=6)
     texts = prompts((9, 200, 30))
     jobs = [
-        sampler._job(texts[0], Sampling(max_tokens=30), 1, 7, "a"),
-        sampler._job(texts[1], Sampling(max_tokens=9, top_k=20), 3, 7, "b"),
-        sampler._job(texts[2], Sampling(temperature=0.5, max_tokens=50), 5, 7, "c"),
+        sampler.job(texts[0], Sampling(max_tokens=30), 1, 7, "a"),
+        sampler.job(texts[1], Sampling(max_tokens=9, top_k=20), 3, 7, "b"),
+        sampler.job(texts[2], Sampling(temperature=0.5, max_tokens=50), 5, 7, "c"),
     ]
     mixed = sampler._finish(jobs)
     assert [len(m) for m in mixed] == [1, 3, 5]

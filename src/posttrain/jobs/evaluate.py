@@ -32,7 +32,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.evaluate_table import show
 from posttrain.jobs.evaluate_task import measure
 from posttrain.jobs.job import Context, Job, Source
-from posttrain.jobs.sample import answering, device_of
+from posttrain.jobs.sample import Processes, answering, device_of
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of
 from posttrain.models.render import Renderer
@@ -40,6 +40,7 @@ from posttrain.models.task_models import task_of
 from posttrain.readingroom.gold import GoldReward
 from posttrain.rewards import Criterion
 from posttrain.rollout.sampler import Sampler
+from posttrain.rollout.workers import Workers
 from posttrain.stats import Interval, cluster_bootstrap
 
 KEPT = ("task", "lang", "split", "behaviour", "turns")
@@ -93,6 +94,8 @@ class Evaluate(Job):
     """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    workers: Processes = "auto"
+    """Processes that answer together on a CPU, with the same result: auto starts more where the work pays for it."""
 
     def run(self, context: Context | None = None) -> Evaluated:
         """Measure, write the files, return both. Reuses a finished result of the same recipe and inputs."""
@@ -135,16 +138,17 @@ class Evaluate(Job):
         if task_of(path) is not None:
             figures, rows = measure(path, asked, self.seed, device_of(self.device))
             return figures, rows, {"task": task_of(path)}
-        rows, about = self._rows(asked)
+        rows, about = self._rows(asked, context)
         return summary(rows, self.seed), rows, about
 
-    def _rows(self, asked: list[Group]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def _rows(self, asked: list[Group], context: Context) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         device = device_of(self.device)
         loaded, renderer, sampler = answering(self.model, self.template, device)
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
         requests = [Request(g.prompt, drawn, self.n, self.seed, g.id, facts=g.facts, tools=g.tools) for g in asked]
         began = time.perf_counter()
-        made = sampler.generate(requests)
+        with Workers(sampler, assembly.resolve(self.model), self.template, self.workers, context.say) as model:
+            made = model.generate(requests)
         seconds = time.perf_counter() - began
         rows = [_row(a, m) for a, m in zip(asked, made, strict=True)]
         given = [(f"verifier/{rule.name}", rule) for rule in self.verify]

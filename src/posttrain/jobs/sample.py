@@ -26,9 +26,11 @@ from posttrain.jobs.traces import Thinking, taught
 from posttrain.models.load import Loaded, load
 from posttrain.models.render import Renderer
 from posttrain.rollout.sampler import Sampler
+from posttrain.rollout.workers import Workers
 
 CHUNK = 64
 """Prompts answered between two writes to a pipe."""
+Processes = Literal["auto"] | PositiveInt
 
 
 class Sample(Job):
@@ -66,6 +68,8 @@ class Sample(Job):
     """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    workers: Processes = "auto"
+    """Processes that answer together on a CPU, with the same result: auto starts more where the work pays for it."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Sample:
@@ -105,13 +109,12 @@ class Sample(Job):
         _, _, sampler = answering(self.model, self.template, device)
         reward = ModelReward(self.reward, device=device) if self.reward is not None else None
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        for at in range(0, len(asked), CHUNK):
-            requests = [
-                Request(g.prompt, drawn, self.n, self.seed, g.id, facts=g.facts, tools=g.tools)
-                for g in asked[at : at + CHUNK]
-            ]
-            made = taught(sampler.generate(requests), self.thinking, self.complete, gone)
-            yield from made if reward is None else keep_best(made, reward, self.best)
+        requests = [Request(g.prompt, drawn, self.n, self.seed, g.id, facts=g.facts, tools=g.tools) for g in asked]
+        size = CHUNK if self.out is None else max(1, len(requests))
+        with Workers(sampler, assembly.resolve(self.model), self.template, self.workers, context.say) as model:
+            for at in range(0, len(requests), size):
+                made = taught(model.generate(requests[at : at + size]), self.thinking, self.complete, gone)
+                yield from made if reward is None else keep_best(made, reward, self.best)
 
 
 def answering(model: str, template: str | None, device: str) -> tuple[Loaded, Renderer, Sampler]:

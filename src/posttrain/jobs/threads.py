@@ -16,6 +16,7 @@ import torch
 
 from posttrain.core.files import write_json
 from posttrain.core.group import Group
+from posttrain.core.machine import cores
 from posttrain.core.method import Method
 from posttrain.engine.local import LocalEngine
 from posttrain.train.loop import accumulate
@@ -44,8 +45,7 @@ def choose_threads(
 
 
 def _measured(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> dict[str, Any]:
-    cores = os.cpu_count() or 1
-    options = sorted({1, cores})
+    options = sorted({1, cores()})
     if len(options) == 1:
         return {"threads": 1, "why": "one core"}
     batch = method.batch(groups, engine)
@@ -58,5 +58,5 @@ def _measured(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> d
             times[threads] = min(times[threads], time.perf_counter() - began)
     for parameter in engine.named_parameters().values():
         parameter.grad = None
-    threads = cores if times[1] > GAIN * times[cores] else 1
+    threads = options[-1] if times[1] > GAIN * times[options[-1]] else 1
     return {"threads": threads, "why": "measured", "seconds": {str(k): round(v, 5) for k, v in times.items()}}

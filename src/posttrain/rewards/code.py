@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import PositiveFloat, PositiveInt
 
 from posttrain.core.group import Group, Response, Score, group
+from posttrain.core.machine import cores
 from posttrain.rewards.answers import clipped
 from posttrain.rewards.criterion import Criterion, RewardExample
 from posttrain.rewards.final_answer import after_thinking
@@ -121,7 +121,7 @@ class Python(Criterion):
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
         """Scores in order; programs run side by side, one per core."""
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(max_workers=cores()) as pool:
             rows = [[pool.submit(self.one, g, r) for r in g.responses] for g in groups]
             return [[future.result() for future in row] for row in rows]
 

@@ -63,12 +63,11 @@ class Sampler:
         own = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 4096
         if max_context is not None and max_context > own:
             raise ValueError(f"max_context {max_context} exceeds the {own} positions of the model")
-        self.tokenizer, self.encode, self.slots = tokenizer, encode, slots
+        self.model, self.tokenizer, self.encode, self.slots = model, tokenizer, encode, slots
         self.max_context = max_context or own
         self.stop_ids = frozenset(int(i) for i in stop_ids)
         self.version = 0
         self.cancelled: set[str] = set()
-        self.model = model
         self.fused = read_decoder(model, self.max_context) is not None
         self.threads = _threads(model) if threads is None else threads
         self._stop = torch.tensor(sorted(self.stop_ids), dtype=torch.long, device=next(model.parameters()).device)
@@ -102,7 +101,7 @@ class Sampler:
         at all to decode should wait instead, or this spins). An event's id is the request's, or its number in the order taken. Text is
         settled: no half characters, no beginning of a stop string.
         """
-        for samples in self._run(self._jobs(requests), follow=True):
+        for samples in self._run(self.jobs(requests), follow=True):
             for s in samples:
                 fresh = s.tokens[-1:] if s.stop != "cancelled" else []
                 yield Event(
@@ -117,19 +116,19 @@ class Sampler:
 
     def generate(self, requests: Sequence[Request]) -> list[Group]:
         """One Group per request, in order, with its n responses in order of their index."""
-        jobs = list(self._jobs(requests))
+        jobs = list(self.jobs(requests))
         done = self._finish(jobs)
-        return [self._group(job, samples) for job, samples in zip(jobs, done, strict=True)]
+        return [self.group(job, samples) for job, samples in zip(jobs, done, strict=True)]
 
     def decode(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling = PLAIN, n: int = 1, seed: int = 0
     ) -> list[list[Sample]]:
         """Token-level form: n samples of each prompt of ids, in order."""
-        return self._finish([self._job(list(ids), sampling, n, seed, str(i)) for i, ids in enumerate(prompts)])
+        return self._finish([self.job(list(ids), sampling, n, seed, str(i)) for i, ids in enumerate(prompts)])
 
     def turns(self, asks: Sequence[tuple[Sequence[int], Sampling, int]]) -> list[Sample]:
         """One sample of each (ids, sampling, seed), in order: the next turns of conversations that are already tokens."""
-        jobs = [self._job(list(ids), s, 1, seed, str(i)) for i, (ids, s, seed) in enumerate(asks)]
+        jobs = [self.job(list(ids), s, 1, seed, str(i)) for i, (ids, s, seed) in enumerate(asks)]
         return [samples[0] for samples in self._finish(jobs)]
 
     def logp(self, groups: Sequence[Group], temperature: float = 1.0) -> list[list[Tensor]]:
@@ -151,15 +150,16 @@ class Sampler:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------------
 
-    def _jobs(self, requests: Iterable[Request | None]) -> Iterator[Any]:
+    def jobs(self, requests: Iterable[Request | None]) -> Iterator[Any]:
+        """Requests as jobs in tokens; None stays None. Raises ValueError for a request that cannot be answered."""
         for number, r in enumerate(requests):
             if r is None:
                 yield None
                 continue
             ids = list(self.encode(as_chat(r.prompt), r.tools))
-            yield self._job(ids, r.sampling, r.n, r.seed, str(number) if r.id is None else r.id, r, r.steer)
+            yield self.job(ids, r.sampling, r.n, r.seed, str(number) if r.id is None else r.id, r, r.steer)
 
-    def _job(
+    def job(
         self,
         ids: list[int],
         sampling: Sampling,
@@ -169,6 +169,7 @@ class Sampler:
         source: Any = None,
         steer: Steer | None = None,
     ) -> Job:
+        """A prompt of ids to answer n times. Raises ValueError where that cannot be done, naming the request."""
         if not ids:
             raise ValueError(f"request {id}: the prompt has no tokens")
         if len(ids) >= self.max_context:
@@ -181,30 +182,45 @@ class Sampler:
     def _finish(self, jobs: list[Job]) -> list[list[Sample]]:
         done: dict[int, list[Sample]] = {id(job): [] for job in jobs}
         # Long prompts first would leave the last slots idle at the end; equal lengths prefill together.
-        ordered = sorted(jobs, key=lambda j: len(j.ids))
-        for samples in self._run(iter(ordered), follow=False):
-            for s in samples:
-                if s.stop is not None:
-                    done[id(s.job)].append(s)
+        for s in self.finished(iter(sorted(jobs, key=lambda j: len(j.ids)))):
+            done[id(s.job)].append(s)
         return [sorted(done[id(job)], key=lambda s: s.index) for job in jobs]
 
-    def _group(self, job: Job, samples: list[Sample]) -> Group:
+    def finished(self, jobs: Iterator[Job | None]) -> Iterator[Sample]:
+        """Samples as they end. Jobs are taken as slots become free; a None among them says that none is ready yet."""
+        for samples in self._run(jobs, follow=False):
+            yield from (s for s in samples if s.stop is not None)
+
+    def drawn(
+        self, job: Job, index: int, tokens: list[int], logps: list[float], more: list[float], stop: str
+    ) -> Sample:
+        """A sample of `job` that a sampler of the same weights drew elsewhere. more: its `sampled_logps`."""
+        s = self._start(job, index, follow=False)
+        s.tokens, s.logps, s.sampled_logps, s.stop = tokens, logps, more, stop
+        if s.follow is not None:
+            for token in tokens:
+                if token not in self.stop_ids:
+                    s.follow.push(token)
+            s.follow.finish()
+        return s
+
+    def group(self, job: Job, samples: Iterable[Sample]) -> Group:
+        """A request's job with its samples, as a Group."""
         r: Request = job.source
-        responses = []
-        for s in samples:
-            responses.append(
-                Response(
-                    turns=(assistant(self.text(s)),),
-                    tokens=np.array(s.tokens, dtype=np.int64),
-                    trained=np.ones(len(s.tokens), dtype=np.int8),
-                    logps=np.array(s.logps, dtype=np.float32),
-                    sampled_logps=np.array(s.sampled_logps, dtype=np.float32),
-                    stop=s.stop,
-                    version=s.version,
-                )
+        responses = [
+            Response(
+                turns=(assistant(self.text(s)),),
+                tokens=np.array(s.tokens, dtype=np.int64),
+                trained=np.ones(len(s.tokens), dtype=np.int8),
+                logps=np.array(s.logps, dtype=np.float32),
+                sampled_logps=np.array(s.sampled_logps, dtype=np.float32),
+                stop=s.stop,
+                version=s.version,
             )
-        prompt = np.array(job.ids, dtype=np.int64)
-        return Group(as_chat(r.prompt), tuple(responses), facts=r.facts, prompt_tokens=prompt, tools=r.tools)
+            for s in samples
+        ]
+        ids = np.array(job.ids, dtype=np.int64)
+        return Group(as_chat(r.prompt), tuple(responses), facts=r.facts, prompt_tokens=ids, tools=r.tools)
 
     def text(self, sample: Sample) -> str:
         """Text of a sample, without its stop token or stop string."""
@@ -241,11 +257,12 @@ class Sampler:
                     return
         finally:
             # A caller that stops listening leaves rows behind; the next run starts clean.
-            for row in range(len(live) - 1, -1, -1):
-                decoder.release(row)
-            for job in waiting:
-                if job.handle is not None:
-                    decoder.close(job.handle)
+            with self._pinned():
+                for row in range(len(live) - 1, -1, -1):
+                    decoder.release(row)
+                for job in waiting:
+                    if job.handle is not None:
+                        decoder.close(job.handle)
 
     def _take_decoder(self) -> Fused | Cohorts:
         if self._decoder is None:

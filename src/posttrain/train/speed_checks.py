@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from posttrain.core.finding import Finding
+from posttrain.core.machine import cores
 from posttrain.engine.local import LocalEngine
 from posttrain.models.load import cpu_has_bf16
 
@@ -28,10 +29,11 @@ def slow_settings(engine: LocalEngine, job: Mapping[str, Any]) -> list[Finding]:
     if dtype != torch.float32 and not cpu_has_bf16():
         text = f"{dtype} on this CPU is 15 to 150 times slower than fp32."
         out.append(Finding("S6", "warning", text, "Use dtype: fp32."))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = int(job.get("threads") or torch.get_num_threads())
-    if threads > cores:
-        out.append(Finding("S6", "warning", f"{threads} threads on {cores} cores fight for them.", "Lower `threads`."))
+    if threads > cores():
+        out.append(
+            Finding("S6", "warning", f"{threads} threads on {cores()} cores fight for them.", "Lower `threads`.")
+        )
     spins = os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE" or "INF" in spin_count().upper()
     if threads > 1 and spins:
         text = "Idle threads spin without end (OMP_WAIT_POLICY, GOMP_SPINCOUNT): up to 70 times slower on busy cores."
