@@ -17,8 +17,9 @@ def made(n: int = 5, answers: int = 3) -> list[Group]:
     return [group(f"question {i}", *(f"answer {i} {k}" for k in range(answers))) for i in range(n)]
 
 
-def ledger(path: Path, groups: list[Group] | None = None, **settings: Any) -> tuple[Ledger, queues.Queue]:
-    opened = Ledger(path / "prefs.db")
+def ledger(place: Path | str, groups: list[Group] | None = None, **settings: Any) -> tuple[Ledger, queues.Queue]:
+    """A ledger with one queue. place: a directory for an SQLite file, or a URL."""
+    opened = Ledger(place / "prefs.db" if isinstance(place, Path) else place)
     with opened.write() as connection:
         queue = queues.make(connection, "main", queues.Settings(**{"gold_rate": 0.0, "repeat_rate": 0.0, **settings}))
         items.add(connection, queue, made() if groups is None else groups)

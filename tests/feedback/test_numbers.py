@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import choix
 import krippendorff
@@ -22,6 +21,7 @@ from posttrain.feedback.agreement import coefficients as c
 from posttrain.feedback.agreement.report import agreement
 from posttrain.feedback.ranking_text import RankingError, letter, parse_ranking, render
 from posttrain.feedback.records import Record, records
+from tests.feedback.conftest import Database
 from tests.feedback.made import ledger, made
 
 RNG = np.random.default_rng(3)
@@ -142,8 +142,8 @@ def test_a_careless_annotator_is_found_and_weighs_less() -> None:
     )
 
 
-def test_labels_of_a_ledger_and_the_way_back(tmp_path: Path) -> None:
-    opened, queue = ledger(tmp_path, made(4), overlap=2)
+def test_labels_of_a_ledger_and_the_way_back(database: Database) -> None:
+    opened, queue = ledger(database(), made(4), overlap=2)
     rng = random.Random(1)
     for name in ("ann", "bob"):
         for turn in range(4):
@@ -165,8 +165,7 @@ def test_labels_of_a_ledger_and_the_way_back(tmp_path: Path) -> None:
         assert {(p.i, p.j) for p in made_.preferences} == {(0, 1), (0, 2)} and all(
             0.6 < p.p < 1 and 0 < p.weight <= 1 for p in made_.preferences
         )
-    (tmp_path / "again").mkdir()
-    other, place = ledger(tmp_path / "again", [])
+    other, place = ledger(database(), [])
     with other.write() as connection:
         assert exchange.load(connection, place, table) == 8
     with other.read() as connection:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from posttrain.core.group import group
 from posttrain.feedback import history
+from tests.feedback.conftest import Database
 from tests.feedback.made import client, ledger
 
 HOSTILE = [
@@ -20,8 +19,8 @@ HOSTILE = [
 ]
 
 
-def test_a_task_is_answered_once_and_undone(tmp_path: Path) -> None:
-    opened, _ = ledger(tmp_path)
+def test_a_task_is_answered_once_and_undone(database: Database) -> None:
+    opened, _ = ledger(database())
     browser, key = client(opened)
     task = browser.get("/next").json()
     assert browser.get("/next").json()["task"] == task["task"] and len(task["answers"]) == 3
@@ -37,8 +36,8 @@ def test_a_task_is_answered_once_and_undone(tmp_path: Path) -> None:
         assert history.verify(connection).faults == ()
 
 
-def test_hostile_answers_are_text(tmp_path: Path) -> None:
-    opened, _ = ledger(tmp_path, [group("<script>p</script>", *HOSTILE)])
+def test_hostile_answers_are_text(database: Database) -> None:
+    opened, _ = ledger(database(), [group("<script>p</script>", *HOSTILE)])
     browser, _ = client(opened)
     made = browser.get("/")
     text = made.text
@@ -53,8 +52,8 @@ def test_hostile_answers_are_text(tmp_path: Path) -> None:
     assert "+ 996,000" in text
 
 
-def test_who_may_do_what(tmp_path: Path) -> None:
-    opened, _ = ledger(tmp_path)
+def test_who_may_do_what(database: Database) -> None:
+    opened, _ = ledger(database())
     browser, key = client(opened)
     other, other_key = client(opened, "bob")
     task = browser.get("/next").json()["task"]
@@ -80,7 +79,7 @@ def test_who_may_do_what(tmp_path: Path) -> None:
         "/healthz",
     ],
 )
-def test_the_owner_sees_every_page(tmp_path: Path, path: str) -> None:
-    opened, _ = ledger(tmp_path)
+def test_the_owner_sees_every_page(database: Database, path: str) -> None:
+    opened, _ = ledger(database())
     browser, _ = client(opened, "owner", "owner")
     assert browser.get(path).status_code == 200

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from posttrain.core.group import Group
 from posttrain.feedback import history, items
 from posttrain.feedback.queues import Queue
-from posttrain.feedback.tables import item
+from posttrain.feedback.tables import FREE, item
 
 PRIOR = 8.0
 """Variance of the difference of two answers of which nothing is known (twice the square of the prior of `luce`)."""
@@ -93,7 +93,7 @@ def draw(
 def select_next(connection: Connection, queue: Queue, seed: int | None = None, most: int = AHEAD) -> int:
     """Draw anew which fresh items come next; returns how many. Held-out items keep their place: they are always drawn uniformly."""
     c = item.c
-    fresh = (c.queue == queue.id, c.kind == "ordinary", c.fresh == 1, c.places > 0)
+    fresh = (c.queue == queue.id, c.kind == "ordinary", c.fresh == 1, FREE)
     seed = random.randrange(1 << 30) if seed is None else seed
     ids: list[str] = list(
         connection.execute(select(c.id).where(*fresh).order_by(func.abs(c.turn - 0.5), c.id).limit(5 * most)).scalars()

@@ -17,13 +17,15 @@ from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, sele
 from posttrain.feedback import queues
 from posttrain.feedback.accounts import Person
 from posttrain.feedback.ids import token
-from posttrain.feedback.tables import assignment, gold, item, judgment
+from posttrain.feedback.tables import FREE, WAITING, assignment, gold, item, judgment
 
 WINDOW = 200
 """Begun items looked at, twice, before a fresh one is taken: bounds the work for a person who has begun most of them alone."""
 APART = 20
 """Other items between an item and its repeat."""
 _DAY = 86_400.0
+JUDGE = "judge"
+"""Reason of a model's assignment: it takes no place."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,7 @@ def as_task(row: Any) -> Task:
 
 def release(connection: Connection, now: float, most: int = 100) -> int:
     """Give back the places of tasks that nobody touched in time."""
-    late = select(assignment.c.id, assignment.c.item, assignment.c.reason).where(
-        assignment.c.state == "open", assignment.c.expires < now
-    )
+    late = select(assignment.c.id, assignment.c.item, assignment.c.reason).where(WAITING, assignment.c.expires < now)
     rows = connection.execute(late.limit(most)).all()
     for row in rows:
         connection.execute(update(assignment).where(assignment.c.id == row.id).values(state="expired", closed=now))
@@ -97,18 +97,19 @@ def release(connection: Connection, now: float, most: int = 100) -> int:
 
 def counts(reason: str) -> bool:
     """Does an assignment of this reason take a place of its item?"""
-    return reason not in ("gold", "repeat")
+    return reason not in ("gold", "repeat", JUDGE)
 
 
 def move(connection: Connection, id: str, active: int = 0, done: int = 0, wanted: int | None = None) -> None:
-    """Change an item's counters; `places` follows from them."""
+    """Change an item's counters; `places` and the queue's `open_items` follow from them."""
     c = item.c
-    target = c.wanted if wanted is None else wanted
-    places = target - (c.active + active) - (c.done + done)
-    values: dict[str, Any] = {"active": c.active + active, "done": c.done + done, "places": places, "fresh": 0}
-    connection.execute(
-        update(item).where(c.id == id).values(**values, **({} if wanted is None else {"wanted": wanted}))
-    )
+    row = connection.execute(select(c.queue, c.kind, c.wanted, c.active, c.done, c.places).where(c.id == id)).one()
+    target = row.wanted if wanted is None else wanted
+    values = {"wanted": target, "active": row.active + active, "done": row.done + done, "fresh": 0}
+    places = target - values["active"] - values["done"]
+    connection.execute(update(item).where(c.id == id).values(**values, places=places))
+    if row.kind == "ordinary" and (row.places > 0) != (places > 0):
+        queues.count_open(connection, row.queue, 1 if places > 0 else -1)
 
 
 def _today(connection: Connection, who: Person, queue: queues.Queue, now: float) -> int:
@@ -123,9 +124,7 @@ def _unseen(who: Person, queue: queues.Queue, kind: str) -> Select[Any]:
     """Items of a kind that this person never had (an expired task does not count)."""
     c = assignment.c
     had = exists().where(and_(c.item == item.c.id, c.annotator == who.id, c.state != "expired"))
-    return select(item.c.id, item.c.reason).where(
-        item.c.queue == queue.id, item.c.kind == kind, item.c.places > 0, ~had
-    )
+    return select(item.c.id, item.c.reason).where(item.c.queue == queue.id, item.c.kind == kind, FREE, ~had)
 
 
 def _gold(connection: Connection, who: Person, queue: queues.Queue, rng: random.Random) -> tuple[str, str] | None:
@@ -148,10 +147,7 @@ def _ordinary(connection: Connection, who: Person, queue: queues.Queue, rng: ran
     """An item with a place: begun ones near the front, begun ones elsewhere, a fresh one, then any."""
     c = item.c
     begun = (
-        select(c.id)
-        .where(c.queue == queue.id, c.kind == "ordinary", c.fresh == 0, c.places > 0)
-        .order_by(c.turn)
-        .limit(WINDOW)
+        select(c.id).where(c.queue == queue.id, c.kind == "ordinary", c.fresh == 0, FREE).order_by(c.turn).limit(WINDOW)
     )
     free = _unseen(who, queue, "ordinary")
     if queue.settings.per_team is not None:
@@ -210,11 +206,7 @@ def progress(connection: Connection, who: Person, queue: queues.Queue) -> dict[s
     mine = select(func.count()).where(c.annotator == who.id, c.queue == queue.id, c.state == "done")
     rows = select(j.seconds).where(j.annotator == who.id, j.seconds.is_not(None)).order_by(j.created.desc()).limit(20)
     seconds: list[float] = sorted(connection.execute(rows).scalars())
-    left = int(
-        connection.execute(
-            select(func.count()).where(item.c.queue == queue.id, item.c.kind == "ordinary", item.c.places > 0)
-        ).scalar_one()
-    )
+    left = queues.open_items(connection, queue.id)
     pace = seconds[len(seconds) // 2] if seconds else None
     return {
         "done": int(connection.execute(mine).scalar_one()),

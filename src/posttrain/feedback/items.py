@@ -18,7 +18,7 @@ from posttrain.core.group import Group, Response, Score
 from posttrain.feedback import history
 from posttrain.feedback.bodies import fetch_all, packed, store_all
 from posttrain.feedback.ids import token
-from posttrain.feedback.queues import Queue
+from posttrain.feedback.queues import Queue, count_open
 from posttrain.feedback.tables import gold, item, response
 
 Kind = Literal["ordinary", "gold", "held-out"]
@@ -127,6 +127,8 @@ def _insert(
             for k, r in enumerate(group.responses)
         ]
     connection.execute(insert(item), items)
+    if kind == "ordinary" and wanted > 0:
+        count_open(connection, queue.id, len(items))
     if responses:
         connection.execute(insert(response), responses)
     for group, id in rows.values():

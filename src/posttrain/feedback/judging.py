@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from posttrain.feedback import history, items, queues
 from posttrain.feedback.accounts import Person, Refused
-from posttrain.feedback.assigning import counts, move, renew, task_of
+from posttrain.feedback.assigning import JUDGE, counts, move, renew, task_of
 from posttrain.feedback.bodies import store
 from posttrain.feedback.ids import ulid
 from posttrain.feedback.tables import assignment, draft, item, judgment
@@ -148,15 +148,17 @@ def _insert(
     now: float,
 ) -> str:
     words = sum(len(r.text.split()) for r in content.group.responses) + len(content.group.prompt_text.split())
-    hasty = answer.seconds is not None and answer.kind != "skip" and answer.seconds < READING * words
+    # As the column gives it back: the digest of the row is taken before it is stored.
+    seconds = None if answer.seconds is None else float(answer.seconds)
+    hasty = seconds is not None and answer.kind != "skip" and seconds < READING * words
     values = {
         "id": ulid(now), "assignment": row.id, "item": row.item, "annotator": who.id, "client": client, "replaces": answer.replaces,
         "kind": answer.kind, "ranking": json.dumps(answer.ranking), "ratings": json.dumps(answer.ratings, sort_keys=True),
         "labels": json.dumps(answer.labels, sort_keys=True), "spans": json.dumps(list(answer.spans), sort_keys=True),
         "text": None if answer.text is None else store(connection, answer.text), "edits": answer.edits,
         "comment": _plain(answer.comment), "reason": _plain(answer.reason), "flag": _plain(answer.flag),
-        "confidence": answer.confidence, "seconds": answer.seconds, "focus_losses": answer.focus_losses, "hasty": int(hasty),
-        "guideline": queues.guide(connection, queue.id).version, "version": answer.version[:32], "schema": 1, "created": now,
+        "confidence": answer.confidence, "seconds": seconds, "focus_losses": answer.focus_losses, "hasty": int(hasty),
+        "guideline": queues.guide(connection, queue.id).version, "version": answer.version[:32], "schema": 1, "created": float(now),
     }  # fmt: skip
     connection.execute(insert(judgment).values(**values))
     history.note(connection, "judgment", who.id, {"id": values["id"], "row": history.row_digest(values)}, now)
@@ -196,7 +198,7 @@ def rankings(connection: Connection, id: str) -> list[list[list[int]]]:
     )
     rows = connection.execute(
         last.join(item, item.c.id == judgment.c.item).where(
-            judgment.c.item == id, assignment.c.state == "done", assignment.c.reason != "repeat"
+            judgment.c.item == id, assignment.c.state == "done", assignment.c.reason.not_in(("repeat", JUDGE))
         )
     )
     return [json.loads(r.ranking) or [list(range(r.n))] for r in rows if r.kind in ("ranking", "both_bad")]
@@ -231,12 +233,12 @@ def undo(connection: Connection, who: Person, queue_id: str, client: str, now: f
     if found is not None:
         return str(found)
     c = assignment.c
-    last = select(assignment).where(
-        c.annotator == who.id, c.queue == queue_id, c.state.in_(("done", "skipped")), c.judgment.is_not(None)
-    )
-    row = connection.execute(last.order_by(c.closed.desc()).limit(1)).first()
-    if row is None:
+    mine = select(assignment).where(c.annotator == who.id, c.queue == queue_id, c.judgment.is_not(None))
+    ends = [mine.where(c.state == s).order_by(c.closed.desc()).limit(1) for s in ("done", "skipped")]
+    last = [found for end in ends if (found := connection.execute(end).first()) is not None]
+    if not last:
         return None
+    row = max(last, key=lambda found: found.closed)
     _put_back(connection, who, queue_id, now)
     queue = queues.by_id(connection, queue_id)
     content = items.read(connection, [row.item])[0]

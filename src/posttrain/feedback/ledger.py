@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 
-from posttrain.feedback.migrate import upgrade
-
-_TURN = 0x706F7374  # the advisory lock of writers, any constant
+from posttrain.feedback.migrate import take_turn, upgrade
 
 
 class Ledger:
@@ -25,7 +23,7 @@ class Ledger:
 
     def __init__(self, url: str | Path) -> None:
         self.url = as_url(url)
-        self.engine = _engine(self.url)
+        self.engine = connecting(self.url)
         self._writing = threading.Lock()
         upgrade(self.engine)
 
@@ -33,6 +31,8 @@ class Ledger:
     def read(self) -> Iterator[Connection]:
         """One consistent view; nothing can be changed through it by mistake, as it is rolled back."""
         with self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
             connection.rollback()
 
@@ -44,8 +44,7 @@ class Ledger:
             self.engine.connect().execution_options(posttrain_write=True) as connection,
             connection.begin(),
         ):
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _TURN})
+            take_turn(connection)
             yield connection
 
     def close(self) -> None:
@@ -79,7 +78,8 @@ def as_url(place: str | Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
-def _engine(url: str) -> Engine:
+def connecting(url: str) -> Engine:
+    """An engine with the settings that a ledger needs. url: as `as_url` gives it."""
     if not url.startswith("sqlite"):
         try:
             return create_engine(url, pool_size=8, max_overflow=24, pool_pre_ping=True)

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
-HEAD = "0001"
+HEAD = "0002"
 HERE = Path(__file__).parent / "migrations"
+_TURN = 0x706F7374  # the advisory lock of writers, any constant
+
+
+def take_turn(connection: Connection) -> None:
+    """Wait until no other transaction writes, and keep the turn until the end of this one. SQLite's `BEGIN IMMEDIATE` has it already."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _TURN})
 
 
 def version(engine: Engine) -> str | None:
@@ -21,10 +28,10 @@ def version(engine: Engine) -> str | None:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the schema to `HEAD`. Raises ValueError for a database that holds other tables, or a newer ledger."""
+def upgrade(engine: Engine, to: str = HEAD) -> None:
+    """Bring the schema to a version, the newest as a rule. Raises ValueError for a database that holds other tables, or a newer ledger."""
     here = version(engine)
-    if here == HEAD:
+    if here == to:
         return
     others = set(inspect(engine).get_table_names())
     if here is None and others:
@@ -41,5 +48,6 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(HERE).replace("%", "%%"))
     with engine.connect().execution_options(posttrain_write=True) as connection, connection.begin():
+        take_turn(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)

@@ -115,6 +115,16 @@ def make(connection: Connection, name: str, settings: Settings, who: str | None 
     return Queue(row.id, name, settings)
 
 
+def open_items(connection: Connection, id: str) -> int:
+    """Ordinary items of a queue that have a place."""
+    return int(connection.execute(select(queue.c.open_items).where(queue.c.id == id)).scalar_one())
+
+
+def count_open(connection: Connection, id: str, more: int) -> None:
+    """So many more (or fewer) ordinary items of a queue have a place."""
+    connection.execute(update(queue).where(queue.c.id == id).values(open_items=queue.c.open_items + more))
+
+
 @dataclass(frozen=True)
 class Guideline:
     """version 0 with an empty text where none was written."""

@@ -2,13 +2,20 @@
 
 Texts are stored once, by SHA-256, as JSON (so NUL and lone surrogates survive in PostgreSQL, too). Times are seconds since 1970, UTC.
 Counters on `item` make the next task one look-up in an index whatever the number of items: `places` is how many more people may
-get it now, `fresh` is 1 until somebody has, `turn` is its place in the drawn order.
+get it now, `fresh` is 1 until somebody has, `turn` is its place in the drawn order. `queue.open_items` counts the ordinary items that
+have a place. The conditions `FREE`, `WAITING` and `CHECK` are written out, never bound as parameters: a database uses a partial index
+only where it can see that the condition holds.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text, text
 
+FREE, WAITING, CHECK = (
+    text("item.places > 0"),
+    text("assignment.state = 'open'"),
+    text("assignment.reason IN ('gold', 'repeat')"),
+)
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -48,6 +55,7 @@ queue = Table(
     _id(),
     Column("name", String(200), nullable=False, unique=True),
     _json("settings"),
+    _number("open_items"),
     _time("created"),
 )
 guideline = Table(
@@ -91,6 +99,8 @@ assignment = Table(
     _time("issued"), _time("expires"), _time("closed", True),
     Index("ix_assignment_item", "item", "annotator"), Index("ix_assignment_work", "annotator", "queue", "state", "closed"),
     Index("ix_assignment_expiry", "expires", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
+    Index("ix_assignment_check", "annotator", "queue", sqlite_where=text("reason IN ('gold', 'repeat')"),
+          postgresql_where=text("reason IN ('gold', 'repeat')")),
     Index("uq_assignment_once", "item", "annotator", unique=True,
           sqlite_where=text("state IN ('open', 'done', 'skipped') AND reason <> 'repeat'"),
           postgresql_where=text("state IN ('open', 'done', 'skipped') AND reason <> 'repeat'")),
@@ -105,7 +115,7 @@ judgment = Table(
     Column("guideline", Integer), Column("version", String(32), nullable=False, server_default=""), _number("schema", 1),
     _time("created"),
     Index("uq_judgment_client", "annotator", "client", unique=True), Index("ix_judgment_item", "item"),
-    Index("ix_judgment_assignment", "assignment"),
+    Index("ix_judgment_assignment", "assignment"), Index("ix_judgment_annotator", "annotator", "created"),
 )  # fmt: skip
 draft = Table(
     "draft", metadata, Column("assignment", String(32), ForeignKey("assignment.id"), primary_key=True), _json("body"),
