@@ -2,15 +2,18 @@
 
     python -m benchmarks.compare_trl --method sft|dpo|reward|kto|all --size 6m|27m|all [--rounds 10] [--threads 2]
 
-Three live processes (`our_side.py`; `trl_side.py` in its two modes) take one optimizer step each in every round, so that whatever
+Live processes (`our_side.py`; `trl_side.py` in its two modes) take one optimizer step each in every round, so that whatever
 else the machine does falls on all of them; the first round is warm-up. The same weights, rows and optimizer; posttrain and TRL
 default see the same batches in the same order, and their losses are compared (KTO pairs its mismatched answers in another way
 than TRL, so only its first step must agree). Rates count real tokens, dense-equivalent.
 
+Like is compared with like: TRL default scores its reference in every step, and so does ours beside it; TRL tuned has computed the
+reference's log-probs beforehand, and ours beside it (`kept`) reads its own from the score cache. Both preparations are reported.
+
 The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our median rate over TRL's median rate
 in either mode; `limit`, what the tuned ratio would be if ours ran at the FLOP floor (the operations of a step with shared
-prompts at the matrix-multiplication peak that this program measures first); and our peak memory over TRL's smaller one. Raw step
-times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
+prompts at the matrix-multiplication peak that this program measures first); and our larger peak memory over TRL's smaller one. Raw
+step times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ import workload  # noqa: E402
 
 FORWARDS = {"sft": 3, "reward": 3, "dpo": 4, "kto": 4, "grpo": 5, "rloo": 5}
 """Forward-equivalents of a step: forward and backward are three, a live reference pass a fourth, sampling (each token once) a fifth."""
+KEPT = ("dpo", "kto")
+"""Methods whose reference can be scored beforehand; a step is three forward-equivalents then."""
 
 
 class Side:
@@ -107,7 +112,8 @@ def forward_flops(size: str, row: dict[str, Any], scored: bool, shared: bool) ->
 
 
 def step_flops(method: str, size: str, rows: list[dict[str, Any]], shared: bool) -> float:
-    return FORWARDS[method] * sum(forward_flops(size, r, method != "reward", shared) for r in rows)
+    """Operations of all the rows' steps, with the reference's pass left out where it is computed beforehand."""
+    return (FORWARDS[method] - (method in KEPT)) * sum(forward_flops(size, r, method != "reward", shared) for r in rows)
 
 
 def with_answers(method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,7 +123,7 @@ def with_answers(method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def sides(method: str, size: str, rounds: int, threads: int, folder: Path) -> dict[str, Side]:
-    """Start the three processes on the same model and rows."""
+    """Start the processes on the same model and rows."""
     python = Path(os.environ.get("POSTTRAIN_BENCH_PYTHON", HERE.parent / ".venv-bench" / "bin" / "python"))
     if not python.exists():
         raise SystemExit(f"{python}: no bench environment; run `make bench-env` or set POSTTRAIN_BENCH_PYTHON")
@@ -132,8 +138,12 @@ def sides(method: str, size: str, rounds: int, threads: int, folder: Path) -> di
         mode: Side([str(python), "trl_side.py", method, mode, *common], environment, folder / f"{mode}.log")
         for mode in ("default", "tuned")
     }
-    ours = Side([sys.executable, "our_side.py", method, *common], environment, folder / "ours.log")
-    return {"posttrain": ours, **trl}
+    ours = {"posttrain": Side([sys.executable, "our_side.py", method, *common], environment, folder / "ours.log")}
+    if method in KEPT:
+        scores = str(folder / "scores")
+        command = [sys.executable, "our_side.py", method, *common, scores]
+        ours["kept"] = Side(command, environment, folder / "kept.log")
+    return {**ours, **trl}
 
 
 def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, Any]], peak: float) -> dict[str, Any]:
@@ -147,22 +157,24 @@ def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, A
     for name, side in live.items():
         low, high = min(side.rates), max(side.rates)
         seconds = statistics.median(s["seconds"] for s in side.steps[1:])
+        beforehand = f", {side.ready['preparation_seconds']:.1f} s beforehand" if name in ("kept", "tuned") else ""
         print(
             f"{name:10} {rate[name]:8.0f} tokens/s (of {low:.0f} to {high:.0f})  {seconds:7.3f} s/step  "
-            f"peak {side.steps[-1]['peak'] / 2**20:6.0f} MiB (idle {side.ready['idle'] / 2**20:.0f})"
+            f"peak {side.steps[-1]['peak'] / 2**20:6.0f} MiB (idle {side.ready['idle'] / 2**20:.0f}){beforehand}"
         )
     gap = max(abs(a["loss"] - b["loss"]) for a, b in zip(live["posttrain"].steps, live["default"].steps, strict=True))
     print(f"largest difference of the losses of the same steps, posttrain against TRL default: {gap:.1e}")
+    best = "kept" if "kept" in live else "posttrain"
     print(
-        f"FLOP floor {floor_rate:.0f} tokens/s at {peak / 1e9:.0f} GFLOP/s; ours reaches {rate['posttrain'] / floor_rate:.0%}; "
+        f"FLOP floor {floor_rate:.0f} tokens/s at {peak / 1e9:.0f} GFLOP/s; ours reaches {rate[best] / floor_rate:.0%}; "
         f"dense work is {flops['dense'] / flops['shared']:.2f} times the shared work ({len(rows) // per_step} steps)"
     )
     memory = {name: side.steps[-1]["peak"] for name, side in live.items()}
     return {
         "default": rate["posttrain"] / rate["default"],
-        "tuned": rate["posttrain"] / rate["tuned"],
+        "tuned": rate[best] / rate["tuned"],
         "limit": floor_rate / rate["tuned"],
-        "memory": memory["posttrain"] / min(memory["default"], memory["tuned"]),
+        "memory": max(memory["posttrain"], memory[best]) / min(memory["default"], memory["tuned"]),
         "loss_gap": gap,
         "floor_tokens_per_second": floor_rate,
         "gemm_gflops": peak / 1e9,

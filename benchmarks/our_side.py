@@ -1,9 +1,10 @@
 """Our half of a speed comparison: the engine and the loop of `posttrain`, one optimizer step for each line read.
 
-    python our_side.py METHOD MODEL_DIR ROWS_FILE STEPS
+    python our_side.py METHOD MODEL_DIR ROWS_FILE STEPS [SCORES_DIR]
 
 The same protocol as `trl_side.py`. The time of a step is that of the whole loop body: layout, reference pass, forward, backward,
-clipping, optimizer. The reference is scored live in every step (nothing is computed beforehand), prompts are shared.
+clipping, optimizer. Prompts are shared. Without SCORES_DIR the reference is scored live in every step; with it its log-probs are
+computed beforehand into a score cache there, and read from it in the steps.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from posttrain.core.chat import as_chat
 from posttrain.core.group import Group, Preference, Response, Score
 from posttrain.core.method import Method
 from posttrain.core.protocols import Sampling
+from posttrain.engine.kept import Kept
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
 from posttrain.rollout.rollouts import Rollouts
@@ -113,7 +115,7 @@ def told(step: Step, groups: int) -> int:
     return answered + (step.stream_tokens - answered) // groups * int(step.counts["row"])
 
 
-def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
+def main(method_name: str, folder: str, rows_file: str, steps: int, scores: str | None = None) -> None:
     method = Method.of(METHODS[method_name])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     needs, width = method.needs(), model.config.hidden_size
@@ -126,6 +128,10 @@ def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
     groups = as_groups(read_rows(Path(rows_file)), method_name)
     per_step = SHAPES[method_name].groups
     online = method_name in ONLINE
+    if scores is not None:
+        engine.kept = Kept(scores)
+        for at in range(0, len(groups), per_step):
+            method.prepare(engine.layout(method.arrange(groups[at : at + per_step])), engine)
     source: Any = rollouts(model, folder, groups, method_name) if online else Rows(groups, per_step)
     ready = {
         "side": "posttrain",
@@ -159,4 +165,4 @@ def main(method_name: str, folder: str, rows_file: str, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), *sys.argv[5:6])
