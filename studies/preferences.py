@@ -72,7 +72,7 @@ class Scale:
     demos: int = 4200
     asked: int = 1500
     held_out: int = 320
-    ood: int = 320
+    ood: int = 640
     tokens: int = 160
     ensemble_epochs: float = 2.0
 
@@ -81,6 +81,15 @@ SMALL = Scale(demos=96, asked=48, held_out=12, ood=16, tokens=24, ensemble_epoch
 
 
 # The data: annotations in four readings
+
+
+def ranked_of(groups: Sequence[Group]) -> Iterator[Group]:
+    """Every group with a ranking; annotators say of two answers only which one is better."""
+    for g in groups:
+        if g.ranking is None:
+            (pair,) = g.preferences
+            g = replace(g, ranking=((pair.i,), (pair.j,)), preferences=())
+        yield g
 
 
 def pairs_of(groups: Sequence[Group]) -> Iterator[Group]:
@@ -127,10 +136,10 @@ def run_seed(seed: int, out: Path, scale: Scale, cells: Sequence[str]) -> tuple[
 
     context, at = Context(bars=False), str(out)
     build({"out": at, "seed": seed, "jobs": stages(scale)}).run(context)
-    ranked = [Group.from_json(row) for row in read_lines(out / "ranked.jsonl")]
+    ranked = list(ranked_of([Group.from_json(row) for row in read_lines(out / "ranked.jsonl")]))
     pairs = list(pairs_of(ranked))
     data = {
-        "ranked": str(out / "ranked.jsonl"),
+        "ranked": write_groups(out / "rankings.jsonl", ranked),
         "pairs": write_groups(out / "pairs.jsonl", pairs),
         "flipped": write_groups(out / "flipped.jsonl", list(flipped(pairs, seed))),
         "labels": write_groups(out / "labels.jsonl", list(labels_of(ranked, seed))),
