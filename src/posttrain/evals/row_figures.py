@@ -19,6 +19,7 @@ from posttrain.detectors.repetition import distinct
 from posttrain.detectors.toxicity import toxicity
 from posttrain.detectors.verdict import Verdict
 from posttrain.evals.task_scores import answer_scores, text_scores
+from posttrain.rewards.unimarc import measure
 
 Figures = dict[str, list[float | None]]
 SOLVED = 0.95
@@ -63,6 +64,16 @@ def gold_figures(group: Group, parts: Sequence[Mapping[str, float]], values: Seq
         out["off_request"] = [float(p["concise"] < HALF) for p in parts]
         out["well_formed"] = [p["well_formed"] for p in parts]
     return out
+
+
+def record_figures(group: Group, said: Sequence[str]) -> Figures:
+    """What rules say of catalogue notices, for rows that know the right one (`unimarc_gold`); none for other rows."""
+    if "unimarc_gold" not in group.facts:
+        return {}
+    source = group.facts.get("source")
+    each = [measure(t, str(group.facts["unimarc_gold"]), None if source is None else str(source)) for t in said]
+    out: Figures = {"faithful": [e["faithful"] for e in each], "valid": [e["valid"] for e in each]}
+    return out | {"invented": [e["invented"] for e in each], "notice_f1": [e["f1"] for e in each]}
 
 
 def manner_figures(group: Group, said: Sequence[str]) -> Figures:

@@ -10,6 +10,7 @@ from posttrain.jobs.annotate import Annotate
 from posttrain.jobs.auditing import Audit
 from posttrain.jobs.compare import Compare
 from posttrain.jobs.demo import Demo
+from posttrain.jobs.effort import Effort
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.feedback import Agree, Labels, LedgerJob
 from posttrain.jobs.gap import Gap
@@ -18,6 +19,7 @@ from posttrain.jobs.judging import JudgeJob
 from posttrain.jobs.new_encoder import NewEncoder
 from posttrain.jobs.new_model import New
 from posttrain.jobs.rank import Rank
+from posttrain.jobs.record_pairs import RecordPairs
 from posttrain.jobs.redteaming import GateJob, RedTeamJob
 from posttrain.jobs.refining import DataJob
 from posttrain.jobs.report import Report
@@ -38,6 +40,7 @@ __all__ = [
     "Compare",
     "DataJob",
     "Demo",
+    "Effort",
     "Evaluate",
     "Gap",
     "GateJob",
@@ -47,6 +50,7 @@ __all__ = [
     "New",
     "NewEncoder",
     "Rank",
+    "RecordPairs",
     "RedTeamJob",
     "Report",
     "RewardReport",

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from posttrain.core.chat import Message
-from posttrain.core.files import read_lines, write_json, write_text
+from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
 from posttrain.core.run import Run
 from posttrain.evals.columns import lines, place
@@ -28,11 +28,13 @@ from posttrain.evals.pairing import by_id, duel, forgetting, tax
 from posttrain.jobs import assembly
 from posttrain.jobs.evaluate import Evaluate, Evaluated, plain, references
 from posttrain.jobs.job import Context, Job, Source
+from posttrain.jobs.run_cost import cost_of, with_others
 from posttrain.jobs.sample import answering
+from posttrain.jobs.spent_kl import log_ratios
 from posttrain.report.compare import write_comparison
 from posttrain.stats import cluster_bootstrap
 
-MAIN = ("gold", "human", "reward", "exact_match", "f1", "accuracy", "word_f1")
+MAIN = ("faithful", "gold", "human", "reward", "exact_match", "f1", "accuracy", "word_f1")
 """Figures that decide, in this order, where `figure` names none."""
 SHOTS, FACTS = "base + examples", "base + facts"
 
@@ -67,6 +69,12 @@ class Compare(Job):
     """Fact of each row that the second baseline gets in front of its prompt; none leaves it out."""
     margin: PositiveFloat = 0.02
     """Loss of a figure that would still be acceptable as the price of alignment."""
+    kl_to: str | None = None
+    """Model that KL is measured from, in nats per answer drawn at temperature 1: one of the names; none leaves it out."""
+    kl_prompts: PositiveInt = 128
+    """Prompts whose answers estimate a KL."""
+    made: dict[str, tuple[str, ...]] = {}
+    """Runs that a model rests on beside its own, such as its reward model: their time, labels and tokens count as its own."""
     objectives: tuple[str, ...] = ()
     """Figures of the trade-off between models; none takes the main figure and likelihood of references."""
     seed: int = 0
@@ -80,11 +88,14 @@ class Compare(Job):
         named = dict(_named(m) for m in self.models)
         if len(named) < len(self.models):
             raise ValueError("models: two of them have one name; write NAME=PATH")
+        unknown = [n for n in (*self.made, *filter(None, [self.kl_to])) if n not in named]
+        if unknown:
+            raise ValueError(f"made, kl_to: {unknown[0]!r} is none of the models; known: {', '.join(named)}")
         measured = {name: self._evaluate(name, path, asked, context) for name, path in named.items()}
         first = next(iter(named.values()))
         for name, groups in self._baselines(asked, context).items():
             measured[name] = self._evaluate(name, first, groups, context)
-        told = self._told(named, measured)
+        told = self._told(named, measured) | {"kl": self._kl(named, asked)}
         told["seconds"] = round(time.perf_counter() - began, 1)
         out = Path(self.out)
         Run(out).start({"job": self.name, **self.model_dump(mode="json")})
@@ -110,6 +121,18 @@ class Compare(Job):
             seed=self.seed,
         )
         return job.run(context)
+
+    def _kl(self, named: Mapping[str, str], asked: Sequence[Group]) -> dict[str, Any]:
+        """KL of every other model from `kl_to`, with intervals over prompts."""
+        if self.kl_to is None:
+            return {}
+        groups, reference = asked[: self.kl_prompts], named[self.kl_to]
+        ratios = {
+            n: log_ratios(path, reference, groups, self.max_tokens, self.seed)
+            for n, path in named.items()
+            if n != self.kl_to
+        }
+        return {n: plain(cluster_bootstrap(r, seed=self.seed)) for n, r in ratios.items()}
 
     def _baselines(self, asked: Sequence[Group], context: Context) -> dict[str, list[Group]]:
         out: dict[str, list[Group]] = {}
@@ -153,7 +176,7 @@ class Compare(Job):
             "models": {n: {"path": named.get(n, named[stages[0]]), "trained": n in stages} for n in names},
             "lines": {n: [x.to_json() | {"value": plain(x.value)} for x in lines(measured[n].metrics)] for n in names},
             "about": {n: _about(measured[n].path) for n in names},
-            "cost": {n: cost_of(named[n]) for n in stages},
+            "cost": {n: with_others(cost_of(named[n]), [cost_of(p) for p in self.made.get(n, ())]) for n in stages},
             "duels": self._duels(names, rows, main),
             "objectives": list(objectives),
             "points": points,
@@ -239,24 +262,6 @@ def with_fact(group: Group, fact: str) -> Group:
 def _about(path: Path) -> dict[str, Any]:
     body = json.loads((path / "eval.json").read_text(encoding="utf-8"))
     return {k: body[k] for k in ("model", "cost", "rows") if k in body}
-
-
-def cost_of(path: str) -> dict[str, Any]:
-    """What a run's files say it took: seconds, rows (labels), trained tokens, parameters; None for what was not trained here."""
-    run = Run(path)
-    done = run.finished
-    if done is None:
-        return {"seconds": None, "rows": None, "tokens": None, "parameters": None, "memory": None, "method": None}
-    steps = read_lines(run.metrics) if run.metrics.is_file() else []
-    seen = [s.get("memory_gib") or s.get("memory") for s in steps]
-    return {
-        "seconds": done.get("seconds"),
-        "rows": sum(d["kept"] for d in done.get("data", [])),
-        "tokens": int(sum(s.get("trained_tokens", 0) for s in steps)),
-        "parameters": done.get("parameters", {}).get("trainable"),
-        "memory": max((float(m) for m in seen if m is not None), default=None),
-        "method": done.get("method"),
-    }
 
 
 def _by(rows: Mapping[str, Any], figure: str, fact: str, seed: int) -> dict[str, list[tuple[str, dict[str, Any]]]]:

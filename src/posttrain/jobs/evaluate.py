@@ -175,6 +175,7 @@ def _row(asked: Group, made: Group) -> dict[str, Any]:
     if asked.facts.get("world") and "gold" in asked.facts:
         scores = GoldReward()([made])[0]
         figures |= row_figures.gold_figures(asked, [s.parts for s in scores], [float(s.value or 0) for s in scores])
+    figures |= row_figures.record_figures(asked, said)
     right = figures.get("gold") or figures.get("exact_match")
     figures |= row_figures.several_figures(figures) | row_figures.manner_figures(asked, said)
     if right:

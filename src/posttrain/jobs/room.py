@@ -20,7 +20,8 @@ from posttrain.readingroom.annotators import Annotator, annotate
 from posttrain.readingroom.drills import drills
 from posttrain.readingroom.tokenizer import TRAINING_CHARACTERS, VOCABULARY
 from posttrain.readingroom.tokenizer import train as train_tokenizer
-from posttrain.readingroom.world import SIMULATION_NOTE, VERSION
+from posttrain.readingroom.verifiable import thought, verifiable
+from posttrain.readingroom.world import SIMULATION_NOTE, VERSION, mix
 
 
 def rows(groups: Iterable[Group]) -> str:
@@ -89,6 +90,10 @@ class RoomPrompts(Job):
     """Share of the demonstrations that are the right answer; the others are wordy, hedge, slip or misbehave."""
     tasks: tuple[str, ...] = ()
     """Only these tasks."""
+    verifiable: bool = False
+    """Give rows the facts that rule rewards read: `unimarc_gold` of a notice, `answer` of a sum; other tasks have none."""
+    thinking: bool = False
+    """Write the steps of arithmetic demonstrations as a trace, `<think>` to `</think>`, before the result."""
     seed: int = 0
     """Seeds the world and the demonstrations."""
 
@@ -101,6 +106,8 @@ class RoomPrompts(Job):
             made = room.demonstrations(self.n, self.seed, self.quality, self.split, tasks, start=self.start)
         else:
             made = room.prompts(self.split, self.n, tasks, start=self.start)
+        made = [verifiable(g) for g in made] if self.verifiable else made
+        made = [thought(g) for g in made] if self.thinking else made
         write_text(self.out, rows(made))
         stage.finish([stage.out], rows=len(made), world=VERSION, simulation=SIMULATION_NOTE)
         (context or Context()).say(f"{len(made)} rows of {VERSION} ({SIMULATION_NOTE}): {self.out}")
@@ -121,6 +128,10 @@ class RoomAnnotate(Job):
     """Bradley-Terry's beta: how surely the better answer wins; 0 chooses blindly."""
     ties: Annotated[float, Field(ge=0)] = 0.05
     """Answers whose worth differs by less are called equal; 0 forces a choice, which is a coin toss where both are equally wrong."""
+    labels: bool = False
+    """Rate every answer by itself as good or bad, in place of ranking the answers of a prompt."""
+    line: float = 0.5
+    """Worth from which an answer is called good, with the noise of `sharpness`."""
     length: float = 0.0
     """Bias towards answers that are 100 characters longer, in units of gold; the other biases likewise."""
     agreement: float = 0.0
@@ -145,7 +156,10 @@ class RoomAnnotate(Job):
             agreement=self.agreement,
             hedging=self.hedging,
             position=self.position,
+            line=self.line,
         )
+        if self.labels:
+            return self._rated(stage, groups, who, context)
         different = [g for g in (distinct(g) for g in groups) if len(g.responses) > 1]
         ranked = annotate(different, [who], self.seed)
         made = [g for g in ranked if any(p.p != 0.5 for p in g.pairs())]
@@ -156,4 +170,14 @@ class RoomAnnotate(Job):
         context.say(
             f"left out: {alike} groups whose answers all say the same, {equal} whose answers are all called equal"
         )
+        return stage.out
+
+    def _rated(self, stage: Stage, groups: list[Group], who: Annotator, context: Context) -> Path:
+        """One row per different answer, labelled good or bad."""
+        each = [(i, g.with_responses([r])) for g in groups for i, r in enumerate(distinct(g).responses)]
+        made = [g for i, one in each for g in annotate([one], [who], mix(self.seed, "label", i))]
+        good = sum(bool(g.responses[0].label) for g in made)
+        write_text(self.out, rows(made))
+        stage.finish([stage.out], rows=len(made), good=good, world=VERSION, simulation=SIMULATION_NOTE)
+        context.say(f"{len(made)} answers rated by simulated annotators ({SIMULATION_NOTE}), {good} good: {self.out}")
         return stage.out

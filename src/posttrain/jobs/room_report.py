@@ -21,17 +21,15 @@ from pydantic import PositiveInt
 
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
-from posttrain.core.protocols import Request, Sampling
 from posttrain.core.recipe import Spec
 from posttrain.core.run import fingerprint, versions
 from posttrain.data.read import read
-from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job
 from posttrain.jobs.room import rows
+from posttrain.jobs.spent_kl import log_ratios
 from posttrain.readingroom.gold import GoldReward
 from posttrain.readingroom.world import SIMULATION_NOTE, VERSION
 from posttrain.report.pipeline import write_pipeline_report
-from posttrain.rollout.policy import Policy
 from posttrain.stats import Interval, ahead_in_one_seed, cluster_bootstrap, wilson
 
 KL_PROMPTS = 128
@@ -147,17 +145,9 @@ class RoomReport(Job):
             return {"estimate": math.log(n) - (n - 1) / n, "low": None, "high": None, "method": "upper bound"}
         if stage.model is None:
             return None
-        kl = cluster_bootstrap(self._log_ratios(stage.model, groups[:KL_PROMPTS]), seed=self.seed)
+        ratios = log_ratios(stage.model, self.reference, groups[:KL_PROMPTS], self.max_tokens, self.seed)
+        kl = cluster_bootstrap(ratios, seed=self.seed)
         return {"estimate": kl.estimate, "low": kl.low, "high": kl.high, "method": kl.method}
-
-    def _log_ratios(self, model: str, groups: Sequence[Group]) -> np.ndarray:
-        """sum_t log p(model) - log p(reference) of one answer per prompt, drawn from the model at temperature 1."""
-        policy, reference = Policy.open(assembly.resolve(model)), Policy.open(assembly.resolve(self.reference))
-        drawn = policy.generate(
-            [Request(g.prompt, Sampling(max_tokens=self.max_tokens), seed=self.seed, id=g.id) for g in groups]
-        )
-        ours, theirs = policy.logp(drawn), reference.logp(drawn)
-        return np.asarray([float(a[0].double().sum() - b[0].double().sum()) for a, b in zip(ours, theirs, strict=True)])
 
     def _winner(self, a: str, b: str, scored: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
         for name in (a, b):

@@ -24,7 +24,8 @@ class Annotator:
     sharpness: beta of Bradley-Terry; 0 chooses blindly, `math.inf` follows the utility without noise. length: for an answer 100 characters
     longer. agreement: for agreeing with the user. hedging: for hedged wording (negative punishes it). keyword, favourite: for each answer
     that holds the favourite word. markup: for markup. position: for the answer shown first. ties: utilities closer than this are called
-    equal (0 = never). both_bad: pairs whose gold values are both below this are marked so (0 = never).
+    equal (0 = never). both_bad: pairs whose gold values are both below this are marked so (0 = never). line: utility from which a
+    single answer is called good.
     """
 
     name: str = "careful"
@@ -38,6 +39,7 @@ class Annotator:
     position: float = 0.0
     ties: float = 0.0
     both_bad: float = 0.0
+    line: float = 0.5
     gold: GoldReward = field(default_factory=GoldReward)
 
     def __post_init__(self) -> None:
@@ -89,7 +91,7 @@ def annotate(groups: Sequence[Group], annotators: Sequence[Annotator], seed: int
     """Groups with preferences or a ranking, one annotator per group in turn by a draw from (seed, group).
 
     Two responses get one `Preference` (p = 0.5 for a tie, `both_bad` where both fall below the annotator's line); three or more get a
-    ranking; one gets a label (gold plus biases above 0.5, with noise). `facts` gains `annotator` and `simulation`. Raises ValueError
+    ranking; one gets a label (gold plus biases above the line, with noise). `facts` gains `annotator` and `simulation`. Raises ValueError
     without annotators or responses.
     """
     if not annotators:
@@ -112,7 +114,7 @@ def _annotated(group: Group, who: Annotator, rng: random.Random) -> Group:
     utilities = [who.utility(group, r, places[i]) for i, r in enumerate(group.responses)]
     facts = {**group.facts, "annotator": who.by, "simulation": SIMULATION_NOTE}
     if n == 1:
-        good = rng.random() < who.prefers(utilities[0], 0.5)
+        good = rng.random() < who.prefers(utilities[0], who.line)
         return replace(group, responses=(replace(group.responses[0], label=good),), facts=facts)
     if n > 2:
         return replace(group, ranking=who.rank(utilities, rng), preferences=(), facts=facts)

@@ -14,6 +14,7 @@ from typing import Any
 from posttrain.core.files import write_text
 from posttrain.report.axes import node, number
 from posttrain.report.dots import dot_plot
+from posttrain.report.method_table import method_table
 from posttrain.report.page import Cell, Section, as_interval, card, duration, figure, page, table
 from posttrain.report.plot import Series, line_chart, scatter
 from posttrain.stats import Interval
@@ -39,6 +40,7 @@ def comparison_page(told: Mapping[str, Any]) -> str:
     found = [
         ("findings", "What was found", _findings(told)),
         ("models", "Models and their cost", _models(told)),
+        ("methods", "Methods side by side", _methods(told)),
         ("duels", "Who wins, prompt by prompt", _duels(told)),
         ("figures", "All figures", _figures(told)),
         ("front", "Trade-offs", _front(told)),
@@ -129,7 +131,7 @@ def _models(told: Mapping[str, Any]) -> str:
                 Cell(name, sub="" if model["trained"] else "untrained baseline"),
                 cost.get("method") or "",
                 _count(shape.get("parameters")),
-                _count(cost.get("rows")),
+                _count(cost.get("labels")),
                 duration(cost["seconds"]) if cost.get("seconds") is not None else "",
                 _count(cost.get("tokens")),
                 "" if cost.get("memory") is None else f"{cost['memory']:.1f} GiB",
@@ -148,8 +150,16 @@ def _models(told: Mapping[str, Any]) -> str:
         "tokens per answer",
         "time per answer",
     )
-    note = "Labels are the rows trained on. Empty cells: not trained here, or not recorded by the run."
+    note = (
+        "Labels are rows that were written or judged for it. Empty cells: not trained here, or not recorded by the run."
+    )
     return table(head, rows, numeric=range(2, 9)) + node("p", note, class_="muted small")
+
+
+def _methods(told: Mapping[str, Any]) -> str:
+    """What each trained model needed, cost and gave, one column a model; nothing where none was trained here."""
+    trained = [n for n, cost in told["cost"].items() if cost.get("method") is not None]
+    return method_table(told, trained) if trained else ""
 
 
 def _count(value: Any) -> str:
@@ -262,6 +272,9 @@ def _front(told: Mapping[str, Any]) -> str:
     timed = [(_mark(n, told), spent[n], values[n]) for n in spent if n in values]
     if total > 0:
         out.append(figure(f"{main} against training time so far", scatter(timed, main, "minutes of training", main)))
+    far = [(_mark(n, told), kl["estimate"], values[n]) for n, kl in told["kl"].items() if n in values]
+    if far:
+        out.append(figure(f"{main} against KL spent", scatter(far, main, "nats an answer", main)))
     for method, made in told["curve"].items():
         xs, ys = [r for r, *_ in made], [v["estimate"] for *_, v in made]
         out.append(figure(f"{main} of {method} by rows", line_chart([Series(method, xs, ys)], main, "rows")))
