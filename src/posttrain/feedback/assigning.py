@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, exists, func, insert, select, update
 
 from posttrain.feedback import queues
 from posttrain.feedback.accounts import Person
@@ -26,6 +27,8 @@ APART = 20
 _DAY = 86_400.0
 JUDGE = "judge"
 """Reason of a model's assignment: it takes no place."""
+APART_FROM_PLACES = ("gold", "repeat", JUDGE)
+"""Reasons of assignments that take no place of their item."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def release(connection: Connection, now: float, most: int = 100) -> int:
 
 def counts(reason: str) -> bool:
     """Does an assignment of this reason take a place of its item?"""
-    return reason not in ("gold", "repeat", JUDGE)
+    return reason not in APART_FROM_PLACES
 
 
 def move(connection: Connection, id: str, active: int = 0, done: int = 0, wanted: int | None = None) -> None:
@@ -144,18 +147,27 @@ def _repeat(connection: Connection, who: Person, queue: queues.Queue, rng: rando
 
 
 def _ordinary(connection: Connection, who: Person, queue: queues.Queue, rng: random.Random) -> tuple[str, str] | None:
-    """An item with a place: begun ones near the front, begun ones elsewhere, a fresh one, then any."""
+    """An item with a place: begun ones near the front, begun ones elsewhere, a fresh one, then any.
+
+    Each window is read first and sifted then: in one statement a planner may choose to walk over every item.
+    """
     c = item.c
     begun = (
-        select(c.id).where(c.queue == queue.id, c.kind == "ordinary", c.fresh == 0, FREE).order_by(c.turn).limit(WINDOW)
+        select(c.id, c.reason)
+        .where(c.queue == queue.id, c.kind == "ordinary", c.fresh == 0, FREE)
+        .order_by(c.turn)
+        .limit(WINDOW)
     )
-    free = _unseen(who, queue, "ordinary")
-    if queue.settings.per_team is not None:
-        free = free.where(_team_places(who, queue.settings.per_team))
     for window in (begun, begun.where(c.turn >= rng.random())):
-        row = connection.execute(free.where(c.id.in_(window.scalar_subquery())).order_by(c.turn).limit(1)).first()
+        rows = connection.execute(window).all()
+        shut = _shut(connection, who, queue, [row.id for row in rows])
+        row = next((row for row in rows if row.id not in shut), None)
         if row is not None:
             return row.id, row.reason
+    free = _unseen(who, queue, "ordinary")
+    if queue.settings.per_team is not None:
+        taken = select(func.count()).where(assignment.c.item == item.c.id, *_held(who))
+        free = free.where(taken.scalar_subquery() < queue.settings.per_team)
     for rest in (free.where(c.fresh == 1), free):
         row = connection.execute(rest.order_by(c.fresh, c.turn).limit(1)).first()
         if row is not None:
@@ -163,15 +175,21 @@ def _ordinary(connection: Connection, who: Person, queue: queues.Queue, rng: ran
     return None
 
 
-def _team_places(who: Person, most: int) -> Any:
+def _shut(connection: Connection, who: Person, queue: queues.Queue, ids: Sequence[str]) -> set[str]:
+    """Which of these items this person had, or whose places for the person's group are taken."""
     c = assignment.c
-    taken = select(func.count()).where(
-        c.item == item.c.id,
-        c.team == who.team,
-        c.reason.not_in(("gold", "repeat")),
-        or_(c.state == "open", c.state == "done"),
-    )
-    return taken.scalar_subquery() < most
+    had = select(c.item).where(c.item.in_(ids), c.annotator == who.id, c.state != "expired")
+    shut = set(connection.execute(had).scalars())
+    if queue.settings.per_team is not None:
+        held = select(c.item).where(c.item.in_(ids), *_held(who)).group_by(c.item)
+        shut |= set(connection.execute(held.having(func.count() >= queue.settings.per_team)).scalars())
+    return shut
+
+
+def _held(who: Person) -> list[Any]:
+    """Conditions on assignments: places that the person's group has."""
+    c = assignment.c
+    return [c.team == who.team, c.state.in_(("open", "done")), c.reason.not_in(APART_FROM_PLACES)]
 
 
 def _issue(
