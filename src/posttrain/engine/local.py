@@ -20,6 +20,7 @@ from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
 from posttrain.core.needs import Needs, Output
 from posttrain.engine import ranks
+from posttrain.engine.fastest import fastest
 from posttrain.engine.heap import keep_freed_memory
 from posttrain.engine.kept import Kept, keepable, weights_hash
 from posttrain.engine.optimizer import Optimizer, global_norm
@@ -27,6 +28,7 @@ from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.engine.work import Work
 from posttrain.models import critic
 from posttrain.models.heads import LikelihoodHead
+from posttrain.models.kernels import Kernel
 from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
@@ -41,7 +43,7 @@ class LocalEngine:
 
     model: a causal LM, perhaps wrapped by peft. heads: new heads by name (`score`, `value`), trained with it. roles: frozen models by
     name; ``reference`` is made on demand. token_budget: stream tokens of one forward (None: by device). path: None lets the first
-    batch decide.
+    batch decide. attention: the kernel of the shared path (None: buckets on CPUs, on GPUs what is fastest on the first batch).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LocalEngine:
         token_budget: int | None = None,
         path: Path | None = None,
         head_limit: int = 256 * 2**20,
+        attention: Kernel | None = None,
     ) -> None:
         self.model = model
         self.heads = nn.ModuleDict(dict(heads or {}))
@@ -68,9 +71,11 @@ class LocalEngine:
         if reason is not None:
             self.notes.append(f"prompts are not shared: {reason}; the dense path gives the same numbers")
         self.path: Path | None = "dense" if reason is not None else path
+        self.attention: Kernel | None = attention or ("buckets" if self.device.type == "cpu" else None)
         self.optimizer: torch.optim.AdamW | None = None
         self.settings = Optimizer()
         self.lr = 0.0
+        self.eased = 1.0  # share of the rate that is used: a run that goes on after a rollback may lower it
         self.steps = self.done = 0
         self.kept: Kept | None = None
         self._hashes: dict[str, str] = {}
@@ -176,6 +181,9 @@ class LocalEngine:
         path = own_path or self.path
         if path != piece.layout:
             piece = _with_layout(piece, path)
+        if path == "shared" and self.attention is None:
+            self.attention, note = fastest(self.model, piece)
+            self.notes.append(note)
         if self.encoder:
             return encoder_outputs(model, piece, needs)
         if needs.own or needs.labels or needs.pooled:
@@ -191,7 +199,7 @@ class LocalEngine:
         if not places:
             parts: Sequence[Tensor] = ()
         elif path == "shared":
-            states = shared_hidden(model, piece, torch.cat(places))
+            states = shared_hidden(model, piece, torch.cat(places), self.attention or "buckets")
             parts = states.split([len(p) for p in places])
         else:
             parts = tuple(dense_hidden(model, piece, p) for p in places)
@@ -284,10 +292,8 @@ class LocalEngine:
         """Sum gradients over ranks, check, clip, update. Raises NonFiniteGradient before any weight moves."""
         assert self.optimizer is not None, "optimize() comes before step()"
         named = self.named_parameters()
-        idle = all(
-            p.grad is None for p in named.values()
-        )  # nothing to learn from is a gradient of zero, not a step less
-        if idle or ranks.world()[1] > 1:  # a rank without work still takes part in the sum
+        # Nothing to learn from is a gradient of zero, not a step less; a rank without work still takes part in the sum.
+        if all(p.grad is None for p in named.values()) or ranks.world()[1] > 1:
             for parameter in named.values():
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         gradients = {n: p.grad for n, p in named.items() if p.grad is not None}
@@ -295,7 +301,7 @@ class LocalEngine:
         norm = global_norm(gradients) if gradients else 0.0
         if self.settings.clip and norm > self.settings.clip:
             torch._foreach_mul_(list(gradients.values()), self.settings.clip / norm)
-        rate = self.settings.rate(self.done, self.steps)
+        rate = self.settings.rate(self.done, self.steps) * self.eased
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self.optimizer.step()
@@ -324,6 +330,7 @@ class LocalEngine:
             "moments": moments,
             "done": self.done,
             "path": self.path,
+            "attention": self.attention,
             "roles": {r: dict(m.named_parameters()) for r, m in self.roles.items() if getattr(m, "moves", False)},
         }
 
@@ -345,7 +352,7 @@ class LocalEngine:
             for name, parameter in named.items():
                 self.optimizer.state[parameter] = {k: v.clone() for k, v in state["moments"].get(name, {}).items()}
         self._hashes.clear()
-        self.done, self.path = int(state["done"]), state["path"]
+        self.done, self.path, self.attention = int(state["done"]), state["path"], state["attention"]
 
 
 class _AdapterOff:

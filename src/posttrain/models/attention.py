@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -67,6 +67,28 @@ class FlatPlan:
     buckets: list[Bucket]
     back: Tensor
 
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, dropout: float
+    ) -> Tensor:
+        """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
+        outs = []
+        for bucket in self.buckets:
+            mask = bucket.mask(window)
+            shape_q, shape_k = bucket.queries.shape, bucket.keys.shape
+            out = F.scaled_dot_product_attention(
+                q.index_select(0, bucket.queries.flatten()).unflatten(0, shape_q).transpose(1, 2),
+                k.index_select(0, bucket.keys.flatten()).unflatten(0, shape_k).transpose(1, 2),
+                v.index_select(0, bucket.keys.flatten()).unflatten(0, shape_k).transpose(1, 2),
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scale,
+                dropout_p=dropout,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )
+            outs.append(out.transpose(1, 2).flatten(0, 1))
+        joined = outs[0] if len(outs) == 1 else torch.cat(outs)
+        return joined.index_select(0, self.back)
+
 
 def _bucketed(lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Segment indices grouped so that padding (area of queries x keys) stays under WASTE. Deterministic."""
@@ -87,8 +109,16 @@ def _bucketed(lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
     return buckets
 
 
-def plan(batch: Batch) -> FlatPlan:
-    """The segments of a batch, bucketed; tensors lie on the batch's device."""
+class Attending(Protocol):
+    """A plan of one batch, whatever computes it."""
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, dropout: float
+    ) -> Tensor: ...
+
+
+def segments(batch: Batch) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """Places in the stream: those that see themselves causally, and answers with the prompt that they see before themselves."""
     causal: list[np.ndarray] = []
     suffix: list[tuple[np.ndarray, np.ndarray]] = []
     group_of = batch.group_of
@@ -103,6 +133,12 @@ def plan(batch: Batch) -> FlatPlan:
         else:
             causal.append(prompt)
             suffix.extend((prompt, a) for a in answers)
+    return causal, suffix
+
+
+def plan(batch: Batch) -> FlatPlan:
+    """The segments of a batch, bucketed; tensors lie on the batch's device."""
+    causal, suffix = segments(batch)
     device = batch.ids.device
     back = np.zeros(batch.T, dtype=np.int64)
     buckets, at = [], 0
@@ -175,7 +211,7 @@ def flat_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    flat: FlatPlan | None = None,
+    flat: Attending | None = None,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
@@ -183,24 +219,7 @@ def flat_attention(
     if flat is None:
         raise AssertionError("the flat layout's plan did not reach the attention: this model drops keyword arguments")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, H, D]
-    grouped = q.shape[1] != k.shape[1]
-    outs = []
-    for bucket in flat.buckets:
-        mask = bucket.mask(sliding_window)
-        shape_q, shape_k = bucket.queries.shape, bucket.keys.shape
-        out = F.scaled_dot_product_attention(
-            q.index_select(0, bucket.queries.flatten()).unflatten(0, shape_q).transpose(1, 2),
-            k.index_select(0, bucket.keys.flatten()).unflatten(0, shape_k).transpose(1, 2),
-            v.index_select(0, bucket.keys.flatten()).unflatten(0, shape_k).transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=scaling,
-            dropout_p=dropout,
-            enable_gqa=grouped,
-        )
-        outs.append(out.transpose(1, 2).flatten(0, 1))
-    joined = outs[0] if len(outs) == 1 else torch.cat(outs)
-    return joined.index_select(0, flat.back)[None], None
+    return flat.attend(q, k, v, scaling, sliding_window, dropout)[None], None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

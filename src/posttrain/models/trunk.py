@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.core.batch import Batch
-from posttrain.models.attention import NAME, plan
+from posttrain.models.attention import NAME
+from posttrain.models.kernels import PLANS, Kernel
 
 
 def causal_lm(model: Any) -> Any:
@@ -71,11 +72,11 @@ def hidden(model: nn.Module, batch: Batch, places: Tensor) -> Tensor:
     return shared_hidden(model, batch, places) if batch.layout == "shared" else dense_hidden(model, batch, places)
 
 
-def shared_hidden(model: nn.Module, batch: Batch, places: Tensor) -> Tensor:
+def shared_hidden(model: nn.Module, batch: Batch, places: Tensor, kernel: Kernel = "buckets") -> Tensor:
     """One pass over the flat stream, batch dimension 1; each prompt token is computed once."""
     with attention_of(model, NAME):
         out = backbone(model)(
-            input_ids=batch.ids[None], position_ids=batch.position[None], use_cache=False, flat=plan(batch)
+            input_ids=batch.ids[None], position_ids=batch.position[None], use_cache=False, flat=PLANS[kernel](batch)
         )
     return out.last_hidden_state[0].index_select(0, places)
 
