@@ -2,8 +2,9 @@
 
 Three seeds of the reading room. The shipped base is fine-tuned on demonstrations of the cataloguing task (six in ten of them right), then
 GRPO draws five notices per description, as in the lesson, and learns from `rewards.unimarc` alone. Measured on held-out descriptions:
-is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? Two ways of answering are kept, greedy and drawn at
-temperature 1. Boilerplate notices are scored on the same prompts. Settings were chosen on seed 100, which is not among the seeds.
+is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? The claim is about answers at temperature 0.7, as the
+demo gives them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number of demonstrations was chosen on seed 100, which is not among the
+seeds.
 `python -m studies.unimarc --check` recomputes every interval from the committed rows. The reading room is a simulation.
 """
 
@@ -26,10 +27,11 @@ from studies.demo import commit
 HERE = Path(__file__).parent / "unimarc"
 SEEDS = (0, 1, 2)
 COMMAND = "make study NAME=unimarc"
-DECODING = {"greedy": 0.0, "drawn": 1.0}
+DECODING = {"usual": 0.7, "greedy": 0.0}
+"""Temperatures. The claim is about `usual`, at which the demo answers too."""
 STAGES = ("sft", "grpo")
 LONGEST = 160
-SFT: dict[str, Any] = {"demonstrations": 700, "lr": 0.002}
+SFT: dict[str, Any] = {"demonstrations": 500, "lr": 0.002}
 GRPO: dict[str, Any] = {"lr": 5e-4, "beta": 0.02, "batch": 16, "n": 5}
 BOILERPLATE = """LDR #####nam##22########45##
 001 1000
@@ -114,7 +116,7 @@ def measured(seed: int, stage: str, model: Path, groups: Sequence[Group]) -> lis
             told = measure(text, g.facts["unimarc_gold"], g.facts["source"], reward)
             kept = {k: round(told[k], 6) for k in ("faithful", "valid", "invented", "f1", "reward", "exact_record")}
             row = {"seed": seed, "stage": stage, "decoding": decoding, "place": place, "id": g.id, **kept}
-            rows.append(row | {"length": len(text)} | ({"answer": text} if decoding == "greedy" else {}))
+            rows.append(row | {"length": len(text)} | ({"answer": text} if decoding == "usual" else {}))
     return rows
 
 
@@ -214,7 +216,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=36)
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--demonstrations", type=int, default=SFT["demonstrations"])
     parser.add_argument("--here", type=Path, default=HERE, help="where rows go; tuning writes elsewhere")
