@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from posttrain.jobs.gating import GateJob
 from posttrain.jobs.job import Context
-from posttrain.jobs.redteaming import GateJob, RedTeamJob
+from posttrain.jobs.redteaming import RedTeamJob
 from posttrain.jobs.scanning import Scan
 
 QUIET = Context(bars=False)
@@ -35,9 +36,9 @@ def test_refusing_everything_fails_and_writes_every_file(tmp_path: Path) -> None
     assert int(suite.get("failures") or 0) >= 12
     page = (made.path / "report.html").read_text(encoding="utf-8")
     assert "Not human-validated" in page and "<script" not in page
-    assert GateJob(campaign=str(made.path)).run(QUIET).exit_code == 1
+    assert GateJob(target=str(made.path)).run(QUIET).exit_code == 1
     (tmp_path / "gate.yaml").write_text("max_orr_upper: 1\nmin_j_lower: -1\nmax_asr_upper: {pooled: 0.5}\n")
-    assert GateJob(campaign=str(made.path), policy=str(tmp_path / "gate.yaml")).run(QUIET).exit_code == 0
+    assert GateJob(target=str(made.path), policy=str(tmp_path / "gate.yaml")).run(QUIET).exit_code == 0
     pairs = RedTeamJob(target=str(made.path), mode="pairs", out=str(tmp_path / "p"), intents=12, langs=("en",)).run(
         QUIET
     )

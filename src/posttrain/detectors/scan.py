@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from posttrain.detectors.language import mixed_words, same_language
+from posttrain.detectors.personal import personal
 from posttrain.detectors.refusal import refusal
 from posttrain.detectors.repetition import repetition
 from posttrain.detectors.toxicity import toxicity
@@ -32,6 +33,7 @@ DETECTORS: Mapping[str, SafetyClassifier] = {
     "repetition": repetition,
     "toxicity": toxicity,
     "obfuscation": obfuscation,
+    "personal": personal,
 }
 
 

@@ -14,13 +14,14 @@ from posttrain.jobs.effort import Effort
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.feedback import Agree, Labels, LedgerJob
 from posttrain.jobs.gap import Gap
+from posttrain.jobs.gating import GateJob
 from posttrain.jobs.job import Job
 from posttrain.jobs.judging import JudgeJob
 from posttrain.jobs.new_encoder import NewEncoder
 from posttrain.jobs.new_model import New
 from posttrain.jobs.rank import Rank
 from posttrain.jobs.record_pairs import RecordPairs
-from posttrain.jobs.redteaming import GateJob, RedTeamJob
+from posttrain.jobs.redteaming import RedTeamJob
 from posttrain.jobs.refining import DataJob
 from posttrain.jobs.report import Report
 from posttrain.jobs.reward_report import RewardReport

@@ -25,6 +25,7 @@ from posttrain.core.method import Method
 from posttrain.core.protocols import Environment, Sampling, Source
 from posttrain.core.recipe import Kind, Spec, _Members, dump_kind, one_of
 from posttrain.jobs.assembly import Part, source_of
+from posttrain.jobs.watching import Attribution, HumanCheck
 from posttrain.readingroom.lookup import Catalogue
 from posttrain.rewards import Criterion
 from posttrain.rollout.ahead import Ahead, OwnWeights
@@ -126,6 +127,10 @@ class Rollout(Spec):
     """What answers the policy between its turns: `catalogue` (the reading room's look-up tool) or `module:function`."""
     turns: PositiveInt = 4
     """How often the policy may speak in one answer to an environment."""
+    attribution: Attribution | None = Attribution()
+    """What the reward pays for (length, keywords, markup, refusals), looked at every so many steps; none does not look."""
+    human: HumanCheck | None = None
+    """Warn when no person has rated samples lately; none does not ask."""
     keep_every: PositiveInt = 10
     """Every so many steps one prompt with all its answers and scores goes to rollouts.jsonl."""
 
@@ -250,12 +255,14 @@ class Once:
 class Fitting:
     """The groups that a method can learn from, with a sample of them written down; a Source over a Source.
 
-    dropped: groups that it could not, by reason. file: one row per `every` steps, so that people can read what is rewarded.
+    latest: what the step learns from. dropped: groups that it could not, by reason.
+    file: one row per `every` steps, so that people can read what is rewarded.
     """
 
     def __init__(self, source: Source, method: Method, file: Path, every: int) -> None:
         self.source, self.method, self.file, self.every = source, method, file, every
         self.dropped: Counter[str] = Counter()
+        self.latest: list[Group] = []
         self.steps = 0
 
     def stream(self, policy: Any) -> Iterator[list[Group]]:
@@ -265,6 +272,7 @@ class Fitting:
             if self.steps % self.every == 0:
                 self._write(kept[0])
             self.steps += 1
+            self.latest = kept
             yield kept
 
     def _fitting(self, groups: Sequence[Group]) -> list[Group]:

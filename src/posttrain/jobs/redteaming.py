@@ -28,7 +28,7 @@ from posttrain.readingroom import ReadingRoom
 from posttrain.redteam.campaign import RedTeam
 from posttrain.redteam.extraction import canaries, exposures, plant, read_canaries
 from posttrain.redteam.garak import read_garak
-from posttrain.redteam.gate import EXIT, Gate, GateVerdict, judge, read_gate
+from posttrain.redteam.gate import Gate, GateVerdict, judge, read_gate
 from posttrain.redteam.intents import Ask, from_prompts, from_room
 from posttrain.redteam.outputs import summary, write
 from posttrain.redteam.pairs import failures_to_pairs, redact
@@ -247,32 +247,6 @@ def _function(name: str) -> Callable[..., Any]:
         raise ValueError(f"target {name!r} is a {type(found).__name__}, not a function")
     made: Callable[..., Any] = found
     return made
-
-
-class GateJob(Job):
-    """Judge a campaign again, or by another gate file."""
-
-    name: ClassVar[str] = "gate"
-    produces: ClassVar[Literal["run", "file", "text"]] = "text"
-    positional: ClassVar[tuple[str, ...]] = ("campaign",)
-
-    campaign: str
-    """Directory that `posttrain redteam` wrote."""
-    policy: str | None = None
-    """Gate file; none takes the standing limits."""
-    baseline: str | None = None
-    """Directory of an earlier campaign, for the paired limits."""
-
-    def run(self, context: Context | None = None) -> Attacked:
-        """Exit code 0 pass, 1 fail, 3 inconclusive."""
-        context = context or Context()
-        rows = read_lines(Path(self.campaign) / "results.jsonl")
-        before = read_lines(Path(self.baseline) / "results.jsonl") if self.baseline is not None else []
-        verdict = judge(read_gate(self.policy) if self.policy is not None else Gate(), rows, {}, before)
-        for check in verdict.checks:
-            context.say(str(check))
-        context.say(f"gate: {verdict.word}")
-        return Attacked(Path(self.campaign), {}, EXIT[verdict.word])
 
 
 def written_page(target: str, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], verdict: GateVerdict) -> str:

@@ -30,6 +30,7 @@ from posttrain.jobs.manifest import manifest_of
 from posttrain.jobs.rollback import roll_back, save_wreck
 from posttrain.jobs.threads import choose_threads
 from posttrain.jobs.train import Train
+from posttrain.jobs.watching import looked, watchers
 from posttrain.models import adapters, freeze, heads
 from posttrain.models.load import Loaded, load, save
 from posttrain.models.recompute import recompute_blocks
@@ -291,7 +292,8 @@ class Training:
                 self.engine, job.method, self._batches(self.held_out), every, self.steps, job.patience
             )
             out.append(self.validation)
-        out += [self.alerts, hooks.MetricsLog(self.out, meter, extra)]
+        self.watchers = watchers(self)
+        out += [*self.watchers, self.alerts, hooks.MetricsLog(self.out, meter, extra)]
         if "tensorboard" in job.log_to:
             out.append(hooks.TensorBoard(self.out.path / "tensorboard", extra))
         for service in job.log_to:
@@ -308,7 +310,8 @@ class Training:
         return out
 
     def _validation_figures(self) -> dict[str, float]:
-        return dict(self.validation.latest) if self.validation is not None else {}
+        found = dict(self.validation.latest) if self.validation is not None else {}
+        return found | looked(self.watchers)
 
     def _batches(self, groups: list[Group]) -> list[Batch]:
         size = self.job.batch * 4

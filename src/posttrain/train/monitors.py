@@ -194,7 +194,7 @@ class Monitors(Quiet):
                 past = Past(self.first[watch.figure], tuple(self.recent[watch.figure]), step.number, step.metrics)
                 text = watch.says(past)
                 if text is not None:
-                    self._raise(
+                    self.note(
                         watch.alert,
                         step.number,
                         text if watch.figure in text or ":" in text else f"{watch.figure} {text}",
@@ -212,12 +212,13 @@ class Monitors(Quiet):
             value = figures.get(figure)
             if bound is not None and value is not None and (value > bound if over else value < bound):
                 text = f"{figure} {value:.3g} {'exceeds' if over else 'is below'} the limit of {bound:g}"
-                self._raise(name, step.number, text)
+                self.note(name, step.number, text)
                 self.sick = step.number
                 return text
         return None
 
-    def _raise(self, alert: str, step: int, text: str) -> None:
+    def note(self, alert: str, step: int, text: str) -> None:
+        """Raise an alert, once in a run."""
         if alert not in self.raised:
             self.raised[alert] = f"step {step}: {text}"
             self.say(f"alert: {alert}: {self.raised[alert]}")
