@@ -5,12 +5,14 @@
 
 Calls go out together, retried by kind of error; each is reserved against the budget before it is sent, and its answer is stored by the
 content of the call, so results depend neither on timing nor on how often the job was killed. The key travels in one header and is struck
-out of every message. Leaves out token streaming (`stream` gives each answer whole) and log-probabilities.
+out of every message and every answer; it goes to the address of `url` alone (no redirect is followed), never in clear beyond this
+machine. Leaves out token streaming (`stream` gives each answer whole) and log-probabilities.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections import Counter
@@ -31,6 +33,9 @@ from posttrain.core.group import Group, Response
 from posttrain.core.protocols import Event, Request
 
 TRIES = 6
+LONGEST_REPLY = 16 * 2**20
+"""Bytes of a reply beyond which it is not read on."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,19 +221,33 @@ class Endpoint:
     async def _send(self, work: Work, http: httpx.AsyncClient) -> wire.Reply:
         """One call. Raises CallFailed with the key struck out."""
         try:
-            got = await http.post(f"{self.url}/chat/completions", json=work.body, headers={"Idempotency-Key": work.key})
-            text = got.text
+            body = json.dumps(work.body).encode()
+            told = {"Idempotency-Key": work.key, "Content-Type": "application/json"}
+            async with http.stream("POST", f"{self.url}/chat/completions", content=body, headers=told) as got:
+                text = await _bounded(got)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise wire.CallFailed("server", f"{self.url}: cannot connect ({type(error).__name__})") from None
         except (httpx.HTTPError, httpx.StreamError, UnicodeError) as error:
             raise wire.CallFailed("timeout", f"{self.url}: no whole reply ({type(error).__name__})") from None
-        failed = wire.failure(got.status_code, self._struck(text), got.headers.get("retry-after"))
+        text = self._struck(text)
+        failed = wire.failure(got.status_code, text, got.headers.get("retry-after"))
         if failed is not None:
             raise failed
         return wire.read_reply(text)
 
     def _secret(self) -> str | None:
-        return os.environ.get(self.key_variable) if self.key_variable else None
+        """The key. Raises ValueError, without it, where it is no header or would travel in clear."""
+        secret = os.environ.get(self.key_variable, "").strip() if self.key_variable else ""
+        if not secret:
+            return None
+        if not (secret.isascii() and secret.isprintable()):
+            raise ValueError(f"{self.key_variable}: holds characters that no key has; set it anew")
+        parts = urlsplit(self.url)
+        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise ValueError(
+                f"{self.url}: the key in {self.key_variable} would travel in clear; use https, or key_variable: null where none is needed"
+            )
+        return secret
 
     def _headers(self) -> dict[str, str]:
         secret = self._secret()
@@ -237,6 +256,16 @@ class Endpoint:
     def _struck(self, text: str) -> str:
         secret = self._secret()
         return text.replace(secret, "[key]") if secret else text
+
+
+async def _bounded(got: httpx.Response) -> str:
+    """The text of a reply, read no further than a reply can be long. Raises CallFailed."""
+    held = bytearray()
+    async for piece in got.aiter_bytes():
+        held += piece
+        if len(held) > LONGEST_REPLY:
+            raise wire.CallFailed("broken", f"the reply is longer than {LONGEST_REPLY >> 20} MiB")
+    return held.decode("utf-8", "replace")
 
 
 def _blocking(work: Any) -> Any:

@@ -72,7 +72,7 @@ class Estimate:
 
 def most_tokens_in(prompt: Chat) -> int:
     """No tokenizer makes more tokens of a text than it has bytes."""
-    return sum(len(m.content.encode()) + PER_MESSAGE for m in prompt) + PER_MESSAGE
+    return sum(len(m.content.encode("utf-8", "surrogatepass")) + PER_MESSAGE for m in prompt) + PER_MESSAGE
 
 
 def worst(request: Request) -> tuple[int, int]:

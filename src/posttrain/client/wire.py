@@ -19,6 +19,8 @@ from posttrain.core.protocols import Request
 
 Kind = Literal["refused", "busy", "server", "timeout", "broken"]
 BILLED: frozenset[Kind] = frozenset({"timeout", "broken"})
+MOST_TOKENS = 10**9
+"""A count of tokens in a reply above this is none."""
 VERSION = 1
 """Version of what is sent: part of every key."""
 
@@ -90,7 +92,7 @@ def seed_of(seed: int, index: int) -> int:
 def key_of(body: Mapping[str, Any], **where: Any) -> str:
     """SHA-256 of canonical JSON of what is sent and where: equal calls share it."""
     text = json.dumps({"body": body, "version": VERSION, **where}, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def failure(status: int, text: str, retry_after: str | None) -> CallFailed | None:
@@ -124,9 +126,19 @@ def read_reply(text: str) -> Reply:
         }
         usage = body.get("usage") or {}
         used = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise CallFailed("broken", f"the reply is not a chat completion ({type(error).__name__}: {error})") from None
-    return Reply({k: v for k, v in kept.items() if v}, *(u if isinstance(u, int) and u >= 0 else None for u in used))
+    counts = (u if isinstance(u, int) and 0 <= u < MOST_TOKENS else None for u in used)
+    return Reply({k: writable(v) for k, v in kept.items() if v}, *counts)
+
+
+def writable(value: Any) -> Any:
+    """The value with lone surrogates, which no file can hold, replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {writable(k): writable(v) for k, v in value.items()}
+    return [writable(v) for v in value] if isinstance(value, list) else value
 
 
 def _tool(call: Mapping[str, Any]) -> dict[str, Any]:
