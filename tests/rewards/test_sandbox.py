@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +50,12 @@ HOSTILE = {
     "own limits": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
     "memory": "x = bytearray(10**10)",
     "directory": "import os\nos.mkdir('x')",
+    "secrets of the parent": "import os\nopen(f'/proc/{os.getppid()}/environ').read()",
+    "own memory map": "open('/proc/self/maps').read()",
+    "files of the machine": "open('/etc/passwd').read()",
+    "listing": "import os\nos.listdir('/home')",
+    "link": "import os\nos.symlink('/etc/passwd', 'x')",
+    "trace": "import ctypes\nprint(1 / (ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0))",
     "crash": "import ctypes\nctypes.string_at(0)",
 }
 
@@ -96,3 +104,19 @@ def test_reading_programs_and_results() -> None:
     assert program_in("def f(): pass") == "def f(): pass"
     assert agrees("[1, (2, 3)]", [1, [2, 3]]) and agrees("0.30000000000000004", 0.3) and agrees("{1, 2}", {2, 1})
     assert not agrees("True", 1) and not agrees("4", "4") and not agrees("<object>", 4)
+
+
+def test_a_kernel_without_landlock_opens_no_file() -> None:
+    """The filter then refuses every open; what was imported before still works."""
+    script = (
+        "import platform, sys\n"
+        "from posttrain.rewards import jail\n"
+        "jail.read_only_library = lambda libc: False\n"
+        "jail.lock(platform.machine())\n"
+        "import statistics\n"
+        "print(statistics.mean([1, 2]))\n"
+        "for path in ('/etc/passwd', jail.__file__):\n"
+        "    try:\n        open(path)\n        print('opened')\n    except OSError as error:\n        print(type(error).__name__)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert made.stdout.split() == ["1.5", "PermissionError", "PermissionError"], made.stderr

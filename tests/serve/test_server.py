@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def well_typed(rng: random.Random) -> dict[str, Any]:
         if kind == 2:
             return rng.choice(ODD) * rng.randrange(200)
         if kind == 3:
-            return "word " * rng.randrange(3000)
+            return "word " * (rng.randrange(3000) if rng.random() < 0.05 else rng.randrange(40))
         return "".join(rng.choice(ODD) for _ in range(rng.randrange(30)))
 
     def content() -> Any:
@@ -163,19 +164,26 @@ def malformed(rng: random.Random) -> bytes:
 
 
 def fuzz(live: Live, good: int, bad: int, seed: int) -> None:
+    """Well-typed requests get 200 with all their choices, malformed ones 400 or 413; sixteen clients at a time."""
     rng = random.Random(seed)
-    for _ in range(good):
-        body = well_typed(rng)
+
+    def asked(body: dict[str, Any]) -> None:
         status, headers, raw = live.call("POST", "/v1/chat/completions", body)
         assert status == 200, (status, raw[:300], body)
         reply = json.loads(raw)
         assert len(reply["choices"]) == (body["n"] or 1)
         assert all(isinstance(c["message"]["content"], str) and c["finish_reason"] for c in reply["choices"])
         assert "x-posttrain-fault" not in headers
-    for _ in range(bad):
-        status, _, raw = live.call("POST", rng.choice(["/v1/chat/completions", "/v1/completions"]), malformed(rng))
+
+    def misused(body: tuple[str, bytes]) -> None:
+        status, _, raw = live.call("POST", *body)
         assert status in (400, 413), (status, raw[:300])
         assert json.loads(raw)["error"]["message"]
+
+    paths = ["/v1/chat/completions", "/v1/completions"]
+    with ThreadPoolExecutor(16) as clients:
+        list(clients.map(asked, [well_typed(rng) for _ in range(good)]))
+        list(clients.map(misused, [(rng.choice(paths), malformed(rng)) for _ in range(bad)]))
 
 
 def test_no_text_is_refused_and_no_structure_breaks(live: Live) -> None:
@@ -309,6 +317,34 @@ def test_a_reader_that_leaves_frees_its_slot(live: Live) -> None:
         time.sleep(0.05)
     assert live.server.engine.cancelled == before + 1 and not live.server.engine.live
     assert live.chat("Hello")[0] == 200
+
+
+def test_a_writer_that_never_ends_its_body_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that keep coming, slowly, do not keep a place at the door."""
+    monkeypatch.setattr("posttrain.serve.app.STALL", 0.6)
+    with serving(slots=2) as live, socket.create_connection(("127.0.0.1", live.port), timeout=20) as sock:
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        for _ in range(5):
+            sock.sendall(b" ")
+            time.sleep(0.2)
+        assert b" 400 " in sock.recv(4000)
+
+
+@pytest.mark.slow
+def test_a_reader_that_takes_nothing_is_counted_and_costs_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posttrain.serve.stream.STALL", 1.0)
+    body = {"prompt": "The", "max_tokens": 400, "n": 16, "stream": True, "logprobs": 20, "logit_bias": {"1": -100}}
+    raw = json.dumps(body).encode()
+    with serving(slots=16) as live, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", live.port))
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
+        for _ in range(1200):
+            if live.server.counts["stalled_readers"] and not live.server.engine.live:
+                break
+            time.sleep(0.05)
+        assert live.server.counts["stalled_readers"] == 1 and not live.server.engine.live
+        assert live.chat("Hello")[0] == 200
 
 
 class Broken:

@@ -4,7 +4,8 @@ ban: [velmor recipe]        # found anywhere, whatever tokens spell it
 words: [con]                # whole words only
 allow: [conseil]            # phrases in which a ban may stand
 soft: {maybe: -4}           # phrases made rarer (or likelier) by this many logits at their last token
-before: [toxicity]          # detectors of the prompt      behind: [toxicity]   # detectors of the whole answer
+before: [toxicity]          # detectors of the prompt
+behind: ["classifier:runs/harm"]  # detectors of the whole answer: rules by name, classifier:DIR, guard-model:DIR, judge:MODEL
 message: I cannot answer this request, but I am glad to help with something else.
 steer: harmless.safetensors # a steering vector beside this file; acts on every answer
 strength: 0.1               # how far it moves states, in mean norms of its layer (`calibrate` chooses it)
@@ -12,9 +13,9 @@ strength: 0.1               # how far it moves states, in mean norms of its laye
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, model_validator
@@ -31,7 +32,8 @@ from posttrain.guard.pipeline import Guard, Row
 from posttrain.guard.vectors import Steering, Vector
 from posttrain.guard.vocabulary import Vocabulary
 
-Detector = Literal["refusal", "language", "repetition", "toxicity", "obfuscation"]
+Detector = Annotated[str, Field(pattern=rf"^(?:{'|'.join(DETECTORS)}|(?:classifier|guard-model|judge):.+)$")]
+"""A rule by name, or `classifier:DIR`, `guard-model:DIR`, `judge:MODEL`."""
 
 
 class SoftBan:
@@ -111,8 +113,15 @@ class GuardFile(Spec):
             )
         return Steering(vector, self.strength)
 
-    def detectors(self, names: Iterable[str]) -> list[SafetyClassifier]:
-        return [DETECTORS[n] for n in names]
+    def detectors(
+        self, names: Iterable[str], load: Callable[[str], SafetyClassifier] | None = None
+    ) -> list[SafetyClassifier]:
+        """The detectors of some names. load: opens those that are models; without it only rules can be had (ValueError)."""
+        if load is None:
+            missing = next((n for n in names if n not in DETECTORS), None)
+            if missing is not None:
+                raise ValueError(f"detector {missing!r} is a model: it can stand in `serve`, `redteam` and `scan`")
+        return [DETECTORS[n] if n in DETECTORS else load(n) for n in names]  # type: ignore[misc]
 
 
 def read_guard(path: str | Path) -> GuardFile:

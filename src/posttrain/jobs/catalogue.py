@@ -24,8 +24,10 @@ from posttrain.jobs.record_pairs import RecordPairs
 from posttrain.jobs.redteaming import RedTeamJob
 from posttrain.jobs.refining import DataJob
 from posttrain.jobs.report import Report
+from posttrain.jobs.revising import Refine
 from posttrain.jobs.reward_report import RewardReport
 from posttrain.jobs.room import RoomAnnotate, RoomCorpus, RoomPrompts
+from posttrain.jobs.room_harm import RoomHarm
 from posttrain.jobs.room_report import RoomReport
 from posttrain.jobs.sample import Sample
 from posttrain.jobs.scanning import Scan
@@ -33,6 +35,7 @@ from posttrain.jobs.serving import Serve
 from posttrain.jobs.soup import Soup
 from posttrain.jobs.synthesis import SynthJob
 from posttrain.jobs.train import Train
+from posttrain.jobs.winning import WinRate
 
 __all__ = [
     "Agree",
@@ -53,10 +56,12 @@ __all__ = [
     "Rank",
     "RecordPairs",
     "RedTeamJob",
+    "Refine",
     "Report",
     "RewardReport",
     "RoomAnnotate",
     "RoomCorpus",
+    "RoomHarm",
     "RoomPrompts",
     "RoomReport",
     "Sample",
@@ -65,6 +70,7 @@ __all__ = [
     "Soup",
     "SynthJob",
     "Train",
+    "WinRate",
     "build_job",
     "dump_job",
     "methods",

@@ -16,6 +16,7 @@ from posttrain.core.protocols import Steer
 from posttrain.guard.file import GuardFile
 from posttrain.guard.pipeline import Chain, Guard
 from posttrain.guard.vocabulary import Vocabulary
+from posttrain.jobs.detecting import detector
 from posttrain.models.load import Loaded
 from posttrain.models.render import Renderer
 from posttrain.rollout.sampler import Sampler
@@ -43,6 +44,12 @@ class LocalFront:
         if self.guard_name is not None:
             self._guard(self.guard_name)
         for name, file in self.guards.items():
+            if name == self.guard_name:
+                file.detectors((*file.before, *file.behind), detector)  # what cannot be opened is said at the start
+            elif file.before or file.behind:
+                raise ValueError(
+                    f"guard {name!r}: detectors stand before and behind all answers, so only the first guard may name them"
+                )
             if file.steer is not None and name != self.guard_name:
                 raise ValueError(
                     f"guard {name!r}: a steering vector acts on all answers, so only the first guard may name one"
@@ -133,7 +140,7 @@ class LocalFront:
         if guard is None or not chat:
             return None
         text = chat[-1].content
-        return guard.message if any(d("", text).flagged for d in guard.detectors(guard.before)) else None
+        return guard.message if any(d("", text).flagged for d in guard.detectors(guard.before, detector)) else None
 
     def checked(self, chat: Chat, text: str) -> str:
         """The answer, or the message where a detector behind the model flags it."""
@@ -141,7 +148,7 @@ class LocalFront:
         if guard is None or not guard.behind:
             return text
         asked = chat[-1].content if chat else ""
-        return guard.message if any(d(asked, text).flagged for d in guard.detectors(guard.behind)) else text
+        return guard.message if any(d(asked, text).flagged for d in guard.detectors(guard.behind, detector)) else text
 
 
 def folded(chat: Chat) -> Chat:

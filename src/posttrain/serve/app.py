@@ -201,12 +201,12 @@ class Server:
 
     async def _body(self, request: Request) -> bytes:
         """The body, or 413. What is over the limit is still taken and dropped for a while: a client that is cut off while it sends never
-        reads the answer."""
-        raw, size = bytearray(), 0
+        reads the answer. All of it has `STALL` seconds: one byte a minute would hold a place at the door for ever."""
+        raw, size, until = bytearray(), 0, time.monotonic() + STALL
         parts = request.stream()
         try:
             while size <= DROPPED * self.body:
-                part = await asyncio.wait_for(anext(parts), STALL)
+                part = await asyncio.wait_for(anext(parts), max(0.0, until - time.monotonic()))
                 size += len(part)
                 if size <= self.body:
                     raw += part

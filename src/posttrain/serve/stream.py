@@ -24,7 +24,7 @@ from posttrain.serve.replies import Reply, line
 from posttrain.serve.wishes import Wishes
 
 STALL = 60.0
-"""Seconds that a reader may leave a chunk of its stream, or a writer a piece of its body, before it is let go."""
+"""Seconds that a reader may leave a chunk of its stream, or a writer take for its body, before it is let go."""
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Checked = Callable[["Asked", int, str], str]
