@@ -27,7 +27,7 @@ from posttrain.core.method import Method
 from posttrain.core.recipe import Kind, Spec
 from posttrain.data.source import Offline
 from posttrain.engine.optimizer import Optimizer
-from posttrain.jobs import assembly
+from posttrain.jobs import assembly, mixing
 from posttrain.jobs.job import Context, Data, Selection, as_data
 from posttrain.jobs.train import Train
 from posttrain.jobs.training import Training
@@ -65,6 +65,7 @@ TRAIN: dict[str, Row] = {
     "model": Row("@other"),
     "method": Row("reward", "weights", {"data": "@pairs", "method": "dpo"}),
     "data": Row("@long"),
+    "mixture": Row({"epochs": {"demos.jsonl": 0.5}}, "metrics", {"steps": None}),
     "out": Row("@elsewhere", "place"),
     "steps": Row(2, "metrics"),
     "epochs": Row(0.7, "metrics", {"steps": None}),
@@ -96,6 +97,7 @@ TRAIN: dict[str, Row] = {
     "token_budget": Row(30, "pieces"),
     "recompute": Row("on", "recomputed"),
     "layout": Row("dense", "layout"),
+    "attention": Row("flex", "files" if torch.cuda.is_available() else "refused"),
     "checkpoint_every": Row(1, "checkpoints"),
     "keep": Row(1, "checkpoints", {"checkpoint_every": 1}),
     "accept": Row(["D5"], "refused", {"data": "@twice", "preflight": "fast"}),
@@ -124,6 +126,7 @@ LORA: dict[str, Row] = {
     "rank": Row(2),
     "alpha": Row(4.0),
     "targets": Row(["q_proj"]),
+    "base": Row("4bit", "metrics"),
     "save": Row("adapter", "files"),
 }
 DATA: dict[str, Row] = {
@@ -135,6 +138,7 @@ DATA: dict[str, Row] = {
     "limit": Row(3, "rows"),
     "bad": Row("aside", "refused", {"path": "@torn"}),
     "weight": Row(5.0, "rows"),
+    "task": Row("sums", "names"),
 }
 TABLES: list[tuple[type[Spec], str, dict[str, Row]]] = [
     (Train, "", TRAIN),
@@ -308,8 +312,8 @@ def handed(bench: Bench, fields: Mapping[str, Any]) -> dict[str, Any]:
         parts = assembly.gather(data, Context(Console(file=io.StringIO()), bars=False))
     except ValueError as error:
         return {"refused": str(error)}
-    stream = assembly.source_of(parts, 4, 0).stream(None)
-    return {"rows": [[g.to_json() for g in next(stream)] for _ in range(3)]}
+    stream = mixing.source_of(parts, 4, 0).stream(None)
+    return {"rows": [[g.to_json() for g in next(stream)] for _ in range(3)], "names": [p.name for p in parts]}
 
 
 # Methods and their parts, on the methods' examples

@@ -77,7 +77,7 @@ def eight_bit(device: torch.device) -> type[torch.optim.AdamW]:
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError:
         raise ValueError("optimizer.states: 8bit needs `pip install bitsandbytes`, or use fp32") from None
-    return AdamW8bit  # type: ignore[no-any-return]
+    return AdamW8bit  # type: ignore[no-any-return, return-value]
 
 
 class NonFiniteGradient(RuntimeError):

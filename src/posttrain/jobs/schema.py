@@ -46,7 +46,7 @@ VERBS: dict[str, tuple[str, type[Spec]]] = {
     "methods": ("recipe", Methods),
 }
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "what to train": ("model", "teacher", "data", "out"),
+    "what to train": ("model", "teacher", "data", "mixture", "out"),
     "how it learns": ("method",),
     "where answers come from (--n is --rollout.n, and so on)": ("reward", "rollout"),
     "how long": ("steps", "epochs", "batch", "validation", "evaluate_every", "patience", "limits"),
@@ -62,6 +62,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "token_budget",
         "recompute",
         "layout",
+        "attention",
         "trust_remote_code",
     ),
     "what is checked, kept and shown": (

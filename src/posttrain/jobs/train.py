@@ -18,8 +18,11 @@ from posttrain.core.recipe import dump, dump_kind, one_of
 from posttrain.core.run import Run
 from posttrain.engine.optimizer import Optimizer
 from posttrain.jobs.job import Context, Job, Selection, Source
+from posttrain.jobs.mixing import Mixture
 from posttrain.jobs.online import All, RewardNode, Rollout
+from posttrain.jobs.probe import Again, Probe
 from posttrain.models.adapters import Lora
+from posttrain.models.kernels import Kernel
 from posttrain.train.monitors import Limits
 
 
@@ -36,6 +39,8 @@ class Train(Job):
     """Model that a distilled student learns from: a directory, a run, or a hub id with the student's vocabulary."""
     data: Annotated[Source, Field(validation_alias=AliasChoices("data", "source"))]
     """Rows to learn from: a path, several with weights, or groups in Python."""
+    mixture: Mixture = Mixture()
+    """How several tasks are mixed: weights, temperature, cap, passes over each, from easy to hard."""
     out: str
     """Directory of the run."""
     reward: RewardNode = None
@@ -62,6 +67,10 @@ class Train(Job):
     """Stop after this many validations without a better loss, and keep the best weights."""
     limits: Limits = Limits()
     """Bounds on KL, ratio and entropy that end the run, or take it back to its last healthy checkpoint."""
+    probe: Probe | None = None
+    """Hold the reward against one that is not trained on, every few steps; none leaves over-optimisation unseen."""
+    again: Again | None = None
+    """Go on after a rollback with a changed setting and a new seed, at most twice; none ends the run there."""
     template: str | None = None
     """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
     mask: Literal["all", "last"] = "all"
@@ -86,6 +95,8 @@ class Train(Job):
     """Compute blocks again in the backward: a third more work for much less memory; auto does so only where a step would not fit."""
     layout: Literal["auto", "shared", "dense"] = "auto"
     """Share prompts between answers (auto verifies it on the first batch), or pad as others do."""
+    attention: Literal["auto", "buckets", "varlen", "flex"] = "auto"
+    """Kernel of the shared layout: auto takes buckets on CPUs, and on GPUs what is right and fastest on the first batch."""
     cache: str | None = None
     """Directory where log-probs of the reference and the teacher are kept by content for other runs to read (a sweep); none keeps
     them inside the run, where it makes several passes."""
@@ -121,6 +132,7 @@ class Train(Job):
                 else f"teacher: {self.method.name} has no use for one; leave it out, or take method distill"
             )
         self._consistent_online()
+        self._consistent_rollback()
         if self.lora is not None and self.lora.save == "adapter" and self.save_dtype != "same":
             raise ValueError(
                 "save_dtype: an adapter saved alone keeps its own precision; leave it, or use lora.save: merge"
@@ -143,6 +155,16 @@ class Train(Job):
             raise ValueError("validation: there are no rows to hold out where the policy answers; leave it out")
         if self.method.updates()[1] > self.batch:
             raise ValueError(f"minibatches: {self.method.updates()[1]} of them need a batch of as many prompts")
+
+    def _consistent_rollback(self) -> None:
+        if self.probe is not None and (self.sampled is None or self.reward is None):
+            raise ValueError("probe: it holds the reward of the policy's answers against another; this run has none")
+        if self.again is None:
+            return
+        if self.limits.action != "rollback" and (self.probe is None or self.probe.action != "rollback"):
+            raise ValueError("again: nothing rolls back; set `action: rollback` in limits or probe")
+        if self.again.beta != 1.0 and not getattr(self.method, "beta", 0.0):
+            raise ValueError(f"again.beta: {self.method.name} has no KL coefficient above 0; change lr")
 
     @property
     def sampled(self) -> Rollout | None:
@@ -167,6 +189,12 @@ class Train(Job):
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: no CUDA device here; use cpu or auto")
         return self.device
+
+    def pick_attention(self) -> Kernel | None:
+        """None lets the engine measure."""
+        if self.attention in ("varlen", "flex") and self.pick_device() == "cpu":
+            raise ValueError(f"attention: {self.attention} trains on CUDA GPUs alone; use auto or buckets")
+        return None if self.attention == "auto" else self.attention
 
     @property
     def run_dir(self) -> Run:

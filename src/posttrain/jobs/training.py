@@ -22,12 +22,13 @@ from posttrain.engine import ranks
 from posttrain.engine.kept import Kept
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import NonFiniteGradient
-from posttrain.jobs import assembly, online
+from posttrain.jobs import assembly, mixing, online, reward_checks
 from posttrain.jobs.assembly import Part
 from posttrain.jobs.before_after import Samples
 from posttrain.jobs.job import Context
 from posttrain.jobs.manifest import manifest_of
-from posttrain.jobs.rollback import roll_back, save_wreck
+from posttrain.jobs.probe import Probing, probing
+from posttrain.jobs.rollback import resume, roll_back, save_wreck
 from posttrain.jobs.threads import choose_threads
 from posttrain.jobs.train import Train
 from posttrain.jobs.watching import looked, watchers
@@ -51,6 +52,8 @@ class Training:
 
     def __init__(self, job: Train, context: Context) -> None:
         self.job, self.context, self.out = job, context, job.run_dir
+        self.asked = job  # what the recipe says; a run that goes on after a rollback changes `job`
+        self.rollbacks: list[dict[str, Any]] = []
         self.began = time.time()
         self.notes: list[str] = []
         self.validation: hooks.Validation | None = None
@@ -82,6 +85,7 @@ class Training:
         self.steps = self._steps()
         self.engine = self._engine()
         self.source, self.probe = self._source()
+        self.probing: Probing | None = probing(self)
         self.threads = choose_threads(self.engine, self.job.method, self.probe, self.job.threads, self.out.path)
 
     # Reuse and inputs
@@ -93,6 +97,9 @@ class Training:
         if self.job.teacher is not None:
             found.append(("teacher", self.job.teacher, assembly.resolve(self.job.teacher)))
         found += [("reward", path, assembly.resolve(path)) for path in online.models_in(self.job.reward)]
+        if self.job.probe is not None:
+            found.append(("probe", self.job.probe.data, self.job.probe.data))
+            found += [("gold", path, assembly.resolve(path)) for path in online.models_in(self.job.probe.gold)]
         if isinstance(self.job.data, tuple):
             found += [("data", d.path, d.path) for d in self.job.data]
         if isinstance(self.job.validation, str):
@@ -102,7 +109,7 @@ class Training:
     @cached_property
     def recipe_hash(self) -> str:
         """What decides the result: the recipe without where it is written and how it is watched."""
-        body = {k: v for k, v in self.job.recipe().items() if k not in ("out", "log_to", "project", "keep", "cache")}
+        body = {k: v for k, v in self.asked.recipe().items() if k not in ("out", "log_to", "project", "keep", "cache")}
         if not isinstance(self.job.data, tuple):
             body["data"] = hash_json([g.to_json() for g in self.job.data.groups])
         return hash_json(body)
@@ -123,6 +130,7 @@ class Training:
             template=job.template,
             device=job.pick_device(),
             trust_remote_code=job.trust_remote_code,
+            base="same" if job.lora is None else job.lora.base,
         )
         adapters.fold(loaded)  # of a run that saved its adapter alone: the reference is where this run starts
         if job.lora is not None:
@@ -173,7 +181,7 @@ class Training:
     def _steps(self) -> int:
         job, rows = self.job, sum(len(p.groups) for p in self.parts)
         per_epoch = rows / job.batch
-        steps = job.steps or max(1, round((job.epochs or 1.0) * per_epoch))
+        steps = mixing.steps_of(self.parts, job.mixture, job.batch, job.steps, job.epochs)
         self.context.say(
             f"{job.method.name}: {rows} groups, {steps} steps of {job.batch} = {steps / per_epoch:.2f} epochs"
         )
@@ -191,6 +199,7 @@ class Training:
             needs=needs,
             token_budget=job.token_budget,
             path=None if job.layout == "auto" else job.layout,
+            attention=job.pick_attention(),
         )
         default = job.method.learning_rate[0 if job.lora is None else 1]
         passes, minibatches = job.method.updates()
@@ -206,9 +215,9 @@ class Training:
         """Where the run's groups come from, and a few of them to measure and check with."""
         job, rollout = self.job, self.job.sampled
         if rollout is None:
-            rows = assembly.source_of(self.parts, job.batch, job.seed)
+            rows = mixing.source_of(self.parts, job.batch, job.seed, None, job.mixture, self.steps)
             return rows, self.parts[0].groups[: min(8, job.batch)]
-        self.online = online.Stream(self.parts, job, rollout, self.loaded, self.renderer)
+        self.online = online.Stream(self.parts, job, rollout, self.loaded, self.renderer, self.steps)
         fitting = online.Fitting(self.online.source, job.method, self.out.path / "rollouts.jsonl", rollout.keep_every)
         return fitting, online.probe(self.online.drawn, rollout.select, self.parts[0].groups[: min(PROBED, job.batch)])
 
@@ -243,9 +252,10 @@ class Training:
             parts=[(p.account(), p.groups) for p in self.parts] if self.job.sampled is None else self._probed(),
             held_out=self.held_out,
             inputs=self.inputs,
-            source=lambda seed: assembly.source_of(self.parts, self.job.batch, seed),
+            source=lambda seed: mixing.source_of(self.parts, self.job.batch, seed, None, self.job.mixture, self.steps),
             full=self.job.preflight == "full",
             sampled=self.job.sampled is not None,
+            scored_by=None if self.job.reward is None else lambda answers: reward_checks.findings(self.job, answers),
         )
         self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=say)
 
@@ -255,33 +265,42 @@ class Training:
     # The loop
 
     def _loop(self) -> None:
-        start = self._resume_point()
+        self.resumed: dict[str, Any] | None = None
+        start = resume(self)
         self._keep_scores()
         self.samples = Samples.before(self, fresh=start == 0)
         watching = self._hooks(start)
         self.stopped: str | None = None
         self.done = start
         try:
-            for step in train(self.engine, self.job.method, self.source, self.steps, start=start, seed=self.job.seed):
-                self.done = step.number
-                reasons = [hook(step) for hook in watching]
-                self.stopped = next((r for r in reasons if r is not None), None)
-                if self.stopped is not None:
-                    self.context.say(f"stopped at step {step.number}: {self.stopped}")
-                    break
+            if self.probing is not None and start == 0:
+                self.probing.look(0)
+            self._through()
+            while self.stopped is not None and roll_back(self):
+                self._through()
         except NonFiniteGradient as error:
             save_wreck(self, error)
             raise
         finally:
             for hook in watching:
                 hook.close()
-        self.done = roll_back(self) or self.done
         if self.job.sampled is not None and self.online.curricula:
             told = f"curriculum: {self.online.passed_over} turns of prompts that are always or never solved were passed over"
             self.notes.append(told)
             self.context.say(f"note: {told}")
         if self.validation is not None and self.validation.restore_best():
             self.context.say(f"weights of step {self.validation.best_step} are kept: the best validation loss")
+
+    def _through(self) -> None:
+        """Steps from where the run is, to its end or to where a hook ends it."""
+        self.stopped = None
+        for step in train(self.engine, self.job.method, self.source, self.steps, start=self.done, seed=self.job.seed):
+            self.done = step.number
+            reasons = [hook(step) for hook in self.watching]
+            self.stopped = next((r for r in reasons if r is not None), None)
+            if self.stopped is not None:
+                self.context.say(f"stopped at step {step.number}: {self.stopped}")
+                return
 
     def _hooks(self, start: int) -> list[hooks.Hook]:
         job, extra, meter = self.job, self._validation_figures, hooks.Meter(self.engine)
@@ -292,6 +311,9 @@ class Training:
                 self.engine, job.method, self._batches(self.held_out), every, self.steps, job.patience
             )
             out.append(self.validation)
+        if self.probing is not None:
+            self.probing.keep = self._keep_best
+            out.append(self.probing)
         self.watchers = watchers(self)
         out += [*self.watchers, self.alerts, hooks.MetricsLog(self.out, meter, extra)]
         if "tensorboard" in job.log_to:
@@ -303,15 +325,15 @@ class Training:
             shown = ("reward", "kl_sequence", "length") if job.sampled is not None else ("loss", "accuracy", "nll")
             out.append(hooks.ProgressBar(self.context.console, job.method.name, self.steps, start, shown, meter))
         out.append(hooks.Checkpoints(self._checkpoint, job.checkpoint_every, self.steps))
-        if self._resumed is not None:
-            for hook, state in zip(out, self._resumed["hooks"]):
+        if self.resumed is not None:
+            for hook, state in zip(out, self.resumed["hooks"]):
                 hook.load(state)
         self.watching = out
         return out
 
     def _validation_figures(self) -> dict[str, float]:
         found = dict(self.validation.latest) if self.validation is not None else {}
-        return found | looked(self.watchers)
+        return found | (self.probing.latest if self.probing is not None else {}) | looked(self.watchers)
 
     def _batches(self, groups: list[Group]) -> list[Batch]:
         size = self.job.batch * 4
@@ -331,33 +353,17 @@ class Training:
             "rng": checkpoint.random_state(),
             "recipe": self.recipe_hash,
             "inputs": self.inputs,
+            "rollbacks": self.rollbacks,
         }
+
+    def _keep_best(self, step: int) -> None:
+        """The state of the probe's best look, where the run may have to go back to it."""
+        if self.job.probe is not None and self.job.probe.action == "rollback" and ranks.world()[0] == 0:
+            checkpoint.write(self.out.path / "best", step, self.everything(), keep=1)
 
     def _checkpoint(self, step: int) -> None:
         if ranks.world()[0] == 0:
             checkpoint.write(self.out.checkpoints, step, self.everything(), self.job.keep)
-
-    def _resume_point(self) -> int:
-        """Step to start after; state is put back when a checkpoint of the same recipe and inputs is there."""
-        self._resumed: dict[str, Any] | None = None
-        there = checkpoint.found(self.out.checkpoints)
-        if not there:
-            self.out.rewind(0)
-            return 0
-        step, state = checkpoint.read(there[-1])
-        if state["recipe"] != self.recipe_hash or state["inputs"] != self.inputs:
-            raise ValueError(
-                f"{self.out.path}: holds checkpoints of another recipe or other inputs; "
-                "give another `out`, or delete that directory to start anew"
-            )
-        self.engine.load(state["engine"])
-        self.source.load(state["source"])
-        self.job.method.load(state["method"])
-        checkpoint.set_random_state(state["rng"])
-        self.out.rewind(step)
-        self._resumed = state
-        self.context.say(f"resumed after step {step}")
-        return step
 
     # Results
 

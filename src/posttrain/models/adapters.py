@@ -1,7 +1,8 @@
 """Low-rank adapters through `peft` (Hu et al. 2021, arXiv:2106.09685): add, turn off, merge, fold, load.
 
 The reference of an adapted policy is the same model with the adapter off, so no second copy is held. Saving merged weights computes
-W + (alpha / rank) B A into a new state dict and leaves the training model as it is, bit by bit. Left out: quantised bases, DoRA, dropout.
+W + (alpha / rank) B A into a new state dict and leaves the training model as it is, bit by bit. The base may be held in four bits
+(`models.quantized`). Left out: DoRA, dropout.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from posttrain.core.recipe import Spec
+from posttrain.models.quantized import dense, dense_state
 
 if TYPE_CHECKING:
     from posttrain.models.load import Loaded
@@ -32,6 +34,8 @@ class Lora(Spec):
     """The update is scaled by alpha / rank."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Layers that get one: all linear layers but the head, or names such as q_proj."""
+    base: Literal["same", "4bit"] = "same"
+    """Hold the frozen weights as loaded, or in four bits (QLoRA): a quarter of their memory in bf16, and slower steps."""
     save: Literal["merge", "adapter"] = "merge"
     """Write whole weights that anything loads, or the adapter alone beside its base's name."""
 
@@ -105,22 +109,22 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
 
     inner = model.get_base_model() if is_adapted(model) else model  # type: ignore[operator]
     state: dict[str, Tensor] = {}
-    for name, value in inner.state_dict().items():
+    for name, value in dense_state(inner).items():
         if "lora_" in name or ".token_adapter." in name or "trainable_tokens_" in name:
             continue
         state[name.replace(".base_layer", "").replace(".original_module", "")] = value
     with torch.no_grad():
         for name, layer in lora_layers(model):
             leaf = getattr(layer, "parameter_name", "weight")  # stacked experts: a parameter of a module with several
-            base = getattr(layer.get_base_layer(), leaf)
+            base = dense(getattr(layer.get_base_layer(), leaf))
             key = f"{name.replace('.base_layer', '')}.{leaf}"
             delta = sum(layer.get_delta_weight(a).float() for a in layer.active_adapters)
             state[key] = (base.float() + delta).to(base.dtype)
         for name, module in inner.named_modules():
             if isinstance(module, TrainableTokensLayer):
                 key = name.replace(".token_adapter", "") + ".weight"
-                base = module.get_base_layer().weight
-                state[key] = module.get_merged_weights(module.active_adapters).to(base.dtype)  # type: ignore[arg-type]
+                held = module.get_base_layer().weight
+                state[key] = module.get_merged_weights(module.active_adapters).to(held.dtype)  # type: ignore[arg-type]
     keep_ties(inner, state)
     return state
 

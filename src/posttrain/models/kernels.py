@@ -144,7 +144,8 @@ def _varlen() -> Callable[..., Any]:
 def _flex(compiled: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
+    made: Callable[..., Any] = torch.compile(flex_attention, dynamic=True) if compiled else flex_attention  # type: ignore[assignment]
+    return made
 
 
 PLANS: dict[Kernel, Callable[[Batch], FlatPlan | VarlenPlan | FlexPlan]] = {

@@ -2,7 +2,8 @@
 
 `load` gives a `Loaded`: model, tokenizer, template and what was decided on the way (`notes`). Nothing is unpickled: weights must be
 safetensors. Dropout is 0 in every role, so that policy and reference agree before the first step; the directory that `save`
-writes keeps the original values. Left out: quantised weights, sequence-to-sequence models.
+writes keeps the original values. Left out: directories of quantised
+weights (`base: 4bit` packs plain ones), sequence-to-sequence models.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from posttrain.models.quantized import four_bit
 from posttrain.models.template import MARKERS, Template, chosen, turn_ends
+from posttrain.models.weights import write_weights
 
 DTYPES = {"fp32": torch.float32, "float32": torch.float32, "bf16": torch.bfloat16, "bfloat16": torch.bfloat16}
 PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|endoftext|>", "<unk>", "<|unk|>", "[UNK]")
@@ -150,15 +153,29 @@ def read_config(path: str, local: bool, trust_remote_code: bool = False) -> Any:
 
 
 def read_model(
-    kind: Any, path: str, local: bool, config: Any, dtype: torch.dtype, attn: str, trust_remote_code: bool
+    kind: Any,
+    path: str,
+    local: bool,
+    config: Any,
+    dtype: torch.dtype,
+    attn: str,
+    trust_remote_code: bool,
+    quantized: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any], list[str]]:
     """Model, loading information and notes. `kind` is an Auto class. Weights come from safetensors only.
 
-    A model that refuses the attention asked for is loaded with its plain one, and a note says so.
+    A model that refuses the attention asked for is loaded with its plain one, and a note says so. quantized: further arguments of
+    `from_pretrained`, for weights held in fewer bits.
     """
     from transformers.utils import logging as hf_logging
 
-    fixed = {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    fixed = {
+        "config": config,
+        "dtype": dtype,
+        "use_safetensors": True,
+        "output_loading_info": True,
+        **(quantized or {}),
+    }
     fixed["trust_remote_code"] = trust_remote_code
     notes: list[str] = []
     bars = hf_logging.is_progress_bar_enabled()
@@ -186,11 +203,13 @@ def load(
     device: str | torch.device = "cpu",
     trust_remote_code: bool = False,
     attn: str = "sdpa",
+    base: Literal["same", "4bit"] = "same",
 ) -> Loaded:
     """A causal language model with its tokenizer and template, dropout and router noise off.
 
     path_or_id: a directory (also an adapter directory of `peft`) or a hub id. dtype: auto, fp32, bf16 or a torch dtype.
     template: None = the tokenizer's own, or a built-in one for a base model; else a name, a .jinja file or source.
+    base: 4bit holds the linear layers in four bits, to be trained through an adapter.
     Raises ValueError in one line for a missing or incomplete directory, pickle-only weights, an unreachable hub id, and
     weights that lack tensors of the model (nothing is newly initialised in silence).
     """
@@ -200,13 +219,18 @@ def load(
     if (Path(path) / "adapter_config.json").exists() and not (Path(path) / "config.json").exists():
         from posttrain.models.adapters import load_adapter
 
+        if base == "4bit":
+            raise ValueError(
+                f"{path}: lora.base: 4bit starts from whole weights, and this is an adapter; save it merged"
+            )
         return load_adapter(path, dtype, template, device, trust_remote_code, attn)
     local = check_directory(path)
     held = pick_dtype(dtype, device)
     config = read_config(path, local, trust_remote_code)
     kept = without_dropout(config)
     tokenizer = read_tokenizer(path, local, trust_remote_code)
-    model, info, notes = read_model(AutoModelForCausalLM, path, local, config, held, attn, trust_remote_code)
+    packed = {"quantization_config": four_bit(held), "device_map": {"": str(device)}} if base == "4bit" else None
+    model, info, notes = read_model(AutoModelForCausalLM, path, local, config, held, attn, trust_remote_code, packed)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(
@@ -337,7 +361,7 @@ def save(
             if adapted and loaded.lora.save == "adapter":
                 loaded.model.save_pretrained(beside, save_embedding_layers=False)  # type: ignore[operator]
             else:
-                _write_weights(loaded.model, model, beside, dtype)
+                write_weights(loaded.model, model, beside, dtype)
             tokenizer.save_pretrained(beside)
             write_json(
                 beside / "posttrain.json", {"template": loaded.template.name, "template_hash": loaded.template.hash}
@@ -357,37 +381,6 @@ def settle_generation(generation: Any, tokenizer: Any, stops: list[int]) -> None
     generation.pad_token_id, generation.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
     if not generation.do_sample:
         generation.temperature = generation.top_p = generation.top_k = None
-
-
-def _write_weights(model: nn.Module, inner: Any, directory: Path, dtype: torch.dtype | None) -> None:
-    """Config and safetensors of the plain model, an adapter folded in."""
-    from transformers.utils import logging as hf_logging
-
-    from posttrain.models.adapters import is_adapted, keep_ties, merged_state
-
-    state = merged_state(model) if is_adapted(model) else None
-    if dtype is not None:
-        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in (state or inner.state_dict()).items()}
-        keep_ties(inner, state)
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        inner.save_pretrained(directory, state_dict=state)
-    finally:
-        if bars:
-            hf_logging.enable_progress_bar()
-    if dtype is not None:
-        _set_dtype(directory / "config.json", dtype)
-
-
-def _set_dtype(path: Path, dtype: torch.dtype) -> None:
-    import json
-
-    from posttrain.core.files import write_json
-
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["dtype"] = str(dtype).removeprefix("torch.")
-    write_json(path, config)
 
 
 def _nested(config: Any, name: str, *value: Any) -> Any:
