@@ -84,7 +84,8 @@ def fact_of(name: str) -> Difficulty:
 class Easiest(Offline):
     """Rows from easy to hard: step t draws uniformly from the easiest c(t) share, all rows from the last step on.
 
-    difficulty: numbers per group, measured once. steps: how long the way to all rows is, and the length of the stream. begin: c0."""
+    difficulty: numbers per group, measured once. steps: how long the way to all rows is, and the length of the
+    stream unless it is endless. begin: c0."""
 
     def __init__(
         self,
@@ -94,8 +95,10 @@ class Easiest(Offline):
         steps: int,
         seed: int = 0,
         begin: float = 0.1,
+        endless: bool = False,
     ) -> None:
         super().__init__(groups, per_step, steps=steps, seed=seed)
+        self.total = math.inf if endless else self.total
         if not 0 < begin <= 1 or steps < 1:
             raise ValueError(f"curriculum: begin {begin} must lie in (0, 1], steps {steps} be 1 or more")
         values = np.asarray(difficulty(groups), dtype=float)

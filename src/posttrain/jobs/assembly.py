@@ -12,10 +12,8 @@ import numpy as np
 
 from posttrain.core.group import Group
 from posttrain.core.method import Method
-from posttrain.core.protocols import Source
 from posttrain.core.run import model_dir
 from posttrain.data.read import Read, read
-from posttrain.data.source import Mix, Offline
 from posttrain.data.split import Split
 from posttrain.jobs.job import Context, Data, Rows
 from posttrain.models.render import Renderer
@@ -79,7 +77,7 @@ def gather(data: tuple[Data, ...] | Rows, context: Context) -> list[Part]:
 def _part(item: Data, made: Read) -> Part:
     counts = made.counts
     return Part(
-        name=Path(item.path).name,
+        name=item.task or Path(item.path).name,
         groups=made.groups,
         rows=len(made.groups) + sum(counts.dropped.values()),
         shape=made.shape,
@@ -150,20 +148,6 @@ def hold_out(parts: Sequence[Part], share: float, seed: int) -> list[Group]:
         split = Split.of(part.groups, share, seed)
         part.groups, held = split.train, held + split.held_out
     return held
-
-
-def source_of(
-    parts: Sequence[Part], per_step: int, seed: int, over: Callable[[Source], Source] | None = None
-) -> Offline | Mix:
-    """One endless source over the parts, mixed by weight where there are several. over: wraps each part's own source of single groups, so
-    that what it passes over does not change the weights."""
-    if len(parts) == 1 and over is None:
-        return Offline(parts[0].groups, per_step, epochs=float("inf"), seed=seed)
-    sources: list[Source] = [Offline(p.groups, 1, epochs=float("inf"), seed=seed + i) for i, p in enumerate(parts)]
-    if over is not None:
-        sources = [over(source) for source in sources]
-    weights = [p.weight * len(p.groups) if all(q.weight == 1.0 for q in parts) else p.weight for p in parts]
-    return Mix(sources, weights, seed, draws=per_step)
 
 
 def token_counts(groups: Iterable[Group]) -> dict[int, int]:

@@ -7,7 +7,7 @@ Exit code 0: everything that ran passes; 1: something fails; 3: more rows are ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from posttrain.core.files import write_json, write_text
+from posttrain.core.run import Run
 from posttrain.jobs import assembly
+from posttrain.jobs.consistent import consistency, section
 from posttrain.jobs.job import Context, Job
 from posttrain.jobs.stage import Stage
+from posttrain.stats import overall
 
 if TYPE_CHECKING:
     from posttrain.audit import AuditReport
+    from posttrain.report.page import Section
 
 SMALL = 200
 """Scorings of a phase that need no line of their own."""
@@ -71,8 +75,8 @@ class Audit(Job):
 
     target: str
     """A reward run or a policy: run, model directory, or hub id."""
-    out: str
-    """Directory for audit.json and report.html (and pairs.jsonl: counter-examples to train on)."""
+    out: str | None = None
+    """Directory for audit.json and report.html (and pairs.jsonl: counter-examples to train on); none is `audit` in the run's directory."""
     cases: str | None = None
     """JSONL of test cases (prompt, chosen, rejected) or, for a policy, of controversial prompts; none takes the built-in suite."""
     fast: bool = False
@@ -83,6 +87,10 @@ class Audit(Job):
     """Items per test and language; at most 100 where fast."""
     tests: tuple[str, ...] = ()
     """Only these tests of a reward (T01 ...)."""
+    consistency: bool = True
+    """Hold data, reward model and policy of a run against each other too, as far as the run has them."""
+    reward: str | None = None
+    """Reward run to hold a policy against; none takes the one that its recipe names."""
     seed: int = 0
     """Seeds suite, searches and intervals."""
 
@@ -92,17 +100,35 @@ class Audit(Job):
 
         context = context or Context()
         path = Path(assembly.resolve(self.target))
-        stage = Stage(self, self.name, self.out, [self.target, *([self.cases] if self.cases else [])], file=False)
+        stage = Stage(self, self.name, self.place(), [self.target, *([self.cases] if self.cases else [])], file=False)
         scored = any(name.startswith("score.") for name in heads.read_heads(path))
-        found, page = self._reward(context, stage) if scored else self._policy(context)
+        agreed = (
+            consistency(self.target, self.reward, scored, self.fast, self.seed, context) if self.consistency else None
+        )
+        more = () if agreed is None else (section(agreed),)
+        found, page = self._reward(context, stage, more) if scored else self._policy(context, more)
         files = [stage.out / "audit.json", stage.out / "report.html"]
         write_json(files[0], found.body)
+        if agreed is not None:
+            files.append(stage.out / "consistency.json")
+            write_json(files[-1], agreed.to_json())
+            found = Audited(found.body, overall([v for v in (found.verdict, agreed.verdict) if v != "not_run"]))
+            for issue in agreed.issues:
+                context.say(issue)
         write_text(files[1], page)
         stage.finish(files)
         context.say(f"{found.verdict}: {files[1]}")
         return found
 
-    def _reward(self, context: Context, stage: Stage) -> tuple[Audited, str]:
+    def place(self) -> str:
+        """Where the files go. Raises ValueError for a target that is no run where none was named."""
+        if self.out is not None:
+            return self.out
+        if not Run(self.target).model.is_dir():
+            raise ValueError(f"out: {self.target} is no run directory to put the audit into; name one with --out DIR")
+        return str(Path(self.target) / "audit")
+
+    def _reward(self, context: Context, stage: Stage, more: Sequence[Section] = ()) -> tuple[Audited, str]:
         from posttrain.audit import RewardModelAuditor
         from posttrain.jobs.scoring import ModelReward
 
@@ -119,9 +145,9 @@ class Audit(Job):
         write_text(stage.out / "pairs.jsonl", "".join(pairs))
         for v in report.vulnerabilities:
             context.say(v.sentence)
-        return Audited(report.to_json(), report.verdict), reward_page(report, self.target)
+        return Audited(report.to_json(), report.verdict), reward_page(report, self.target, more)
 
-    def _policy(self, context: Context) -> tuple[Audited, str]:
+    def _policy(self, context: Context, more: Sequence[Section] = ()) -> tuple[Audited, str]:
         from posttrain.audit import SycophancyDetector
         from posttrain.core.files import read_lines
         from posttrain.rollout.policy import Policy
@@ -131,7 +157,7 @@ class Audit(Job):
         detector = SycophancyDetector(langs=langs, n=min(self.n, 30) if self.fast else self.n, seed=self.seed)
         report = detector.analyze(Policy.open(assembly.resolve(self.target)), asked)
         context.say(f"sycophancy {report.sycophancy_score:.2f} of 1" + (", above the alarm" if report.alarm else ""))
-        return Audited(report.to_json(), report.verdict), policy_page(report.to_json(), self.target)
+        return Audited(report.to_json(), report.verdict), policy_page(report.to_json(), self.target, more)
 
 
 def progress(say: Callable[[str], None], every: int = 2000) -> Callable[[str, int, int], None]:
@@ -146,7 +172,7 @@ def progress(say: Callable[[str], None], every: int = 2000) -> Callable[[str, in
     return shown
 
 
-def reward_page(report: AuditReport, target: str) -> str:
+def reward_page(report: AuditReport, target: str, more: Sequence[Section] = ()) -> str:
     """The audit of a reward as one page: what fails first, every arm with its interval, the worst rows."""
     from posttrain.report.dots import dot_plot
     from posttrain.report.page import Section, card, figure, node, page, table, tiles
@@ -202,7 +228,13 @@ def reward_page(report: AuditReport, target: str) -> str:
         ),
     ]
     note = "Items of the built-in suite were made by templates; nobody validated them."
-    return page("Audit of a reward", f"{target}: {body['verdict']}. {note}", top, sections, f"posttrain audit {target}")
+    return page(
+        "Audit of a reward",
+        f"{target}: {body['verdict']}. {note}",
+        top,
+        [*sections, *more],
+        f"posttrain audit {target}",
+    )
 
 
 def _worst(card: Callable[..., str], node: Callable[..., str], v: Any) -> str:
@@ -217,7 +249,7 @@ def _worst(card: Callable[..., str], node: Callable[..., str], v: Any) -> str:
     return card(str(v), node("p", escape(v.sentence)), rows)
 
 
-def policy_page(body: dict[str, Any], target: str) -> str:
+def policy_page(body: dict[str, Any], target: str, more: Sequence[Section] = ()) -> str:
     """The audit of a policy as one page: the score, its parts against their controls, stubbornness beside them."""
     from posttrain.report.dots import dot_plot
     from posttrain.report.page import Section, as_interval, figure, page, tiles
@@ -229,4 +261,4 @@ def policy_page(body: dict[str, Any], target: str) -> str:
     top = tiles([("sycophancy", f"{body['sycophancy_score']:.2f}", str(score)), ("verdict", body["verdict"], "")])
     drawn = figure("Parts, each against its control", dot_plot(rows, "Parts of the score", "", 0.0, 760.0))
     told = f"{target}: {body['verdict']}. Items were made by templates; nobody validated them."
-    return page("Audit of a policy", told, top, [Section("parts", "Parts", drawn)], f"posttrain audit {target}")
+    return page("Audit of a policy", told, top, [Section("parts", "Parts", drawn), *more], f"posttrain audit {target}")

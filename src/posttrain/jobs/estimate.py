@@ -25,7 +25,7 @@ from rich.text import Text
 from posttrain.core.group import Group
 from posttrain.core.recipe import Spec
 from posttrain.engine import work
-from posttrain.jobs import assembly
+from posttrain.jobs import mixing
 from posttrain.jobs.before_after import answers, asked
 from posttrain.jobs.check import there
 from posttrain.jobs.job import Context
@@ -144,7 +144,7 @@ class _Measure:
         if job.sampled is not None:
             self._sampled_steps()
             return
-        stream = assembly.source_of(run.parts, job.batch, job.seed).stream(None)
+        stream = mixing.source_of(run.parts, job.batch, job.seed, None, job.mixture, run.steps).stream(None)
         sizes, kept = [], dict[int, list[Group]]()
         wanted = set(range(0, run.steps, max(1, run.steps // PROBES))) if run.steps > 1 else {0}
         longest: tuple[int, list[Group]] = (0, [])

@@ -3,7 +3,8 @@
 Answers are drawn once and every figure is read from them (`evals.row_figures`), from the verdict of the reading room where the rows are
 its own, from a reward run, from verifiers named in the recipe, and from lm-eval where it is installed. Task heads are measured on
 labelled rows instead (`jobs.evaluate_task`). An estimate is the mean over prompts of the mean over the answers to each; intervals
-resample prompts. With `against`, every figure is also paired with an earlier eval of the same rows. Leaves out judges: `reward` may be one.
+resample prompts. With `against`, every figure is also paired with an earlier eval of the same rows. What people said is read from a ledger
+(`jobs.evaluate_people`), and `bias` asks rows again from different readers (`jobs.evaluate_values`). A judge is one of `verify`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group, Response
@@ -26,10 +27,11 @@ from posttrain.core.recipe import one_of
 from posttrain.core.run import Run
 from posttrain.evals import lm_eval, row_figures
 from posttrain.evals.columns import lines
-from posttrain.evals.pairing import differences
+from posttrain.evals.pairing import differences, duel
 from posttrain.evals.shape import shape_of
-from posttrain.jobs import assembly
-from posttrain.jobs.evaluate_table import show
+from posttrain.jobs import assembly, evaluate_values
+from posttrain.jobs.evaluate_people import human_figures
+from posttrain.jobs.evaluate_table import show, show_verdicts
 from posttrain.jobs.evaluate_task import measure
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.sample import Processes, answering, device_of
@@ -81,7 +83,13 @@ class Evaluate(Job):
     reward: str | None = None
     """Reward run whose mean score is measured too."""
     verify: tuple[one_of(Criterion), ...] = ()  # type: ignore[valid-type]
-    """Rules whose mean score is measured too: `[math]`, `[{name: regex, pattern: "^[0-9]+$"}]`."""
+    """Rules and judges whose mean score is measured too: `[math]`, `[{name: judge, model: qwen3-8b, protocol: pointwise}]`."""
+    ledger: str | None = None
+    """Ledger of human feedback: how often people put this model's answers above others."""
+    bias: NonNegativeInt = 0
+    """First rows that are asked again from other readers (gender, origin, religion, age, disability), ten answers each; 0 asks none."""
+    bias_margin: PositiveFloat = 0.05
+    """Difference between readers that would still count as none."""
     against: str | None = None
     """Directory of an earlier eval of the same rows: every figure gets its paired difference."""
     lm_eval: tuple[str, ...] = ()
@@ -100,7 +108,7 @@ class Evaluate(Job):
     def run(self, context: Context | None = None) -> Evaluated:
         """Measure, write the files, return both. Reuses a finished result of the same recipe and inputs."""
         context = context or Context()
-        given = [self.reward, self.against and f"{self.against}/rows.jsonl"]
+        given = [self.reward, self.ledger, self.against and f"{self.against}/rows.jsonl"]
         stage = Stage(self, self.name, self.out, [self.model, *paths_of(self.data), *filter(None, given)], file=False)
         files = (stage.out / "eval.json", stage.out / "rows.jsonl")
         if stage.finished:
@@ -120,11 +128,13 @@ class Evaluate(Job):
             body["against"] = {
                 "path": self.against,
                 "differences": {k: {**plain(d), "smallest": least} for k, (d, least) in paired.items()},
+                "wins": wins(rows, read_result(Path(self.against)).rows, self.seed),
             }
         write_json(files[0], body)
         write_text(files[1], "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in rows))
         stage.finish(files, rows=len(rows))
         show(lines(metrics, paired), about, context)
+        show_verdicts(about.get("bias", {}), (body.get("against") or {}).get("wins", {}), context)
         return Evaluated(metrics, rows, stage.out)
 
     def _harness(self) -> dict[str, Interval]:
@@ -151,21 +161,67 @@ class Evaluate(Job):
             made = model.generate(requests)
         seconds = time.perf_counter() - began
         rows = [_row(a, m) for a, m in zip(asked, made, strict=True)]
-        given = [(f"verifier/{rule.name}", rule) for rule in self.verify]
+        given: list[tuple[str, Any]] = [
+            (f"{'verifier' if type(rule).verifiable else 'judge'}/{rule.name}", rule) for rule in self.verify
+        ]
         if self.reward is not None:
             given.append(("reward", ModelReward(self.reward, device=device)))
-        for name, reward in given:
-            for row, scores in zip(rows, reward(made), strict=True):
-                row["figures"][name] = [s.value for s in scores]
+        _score(rows, made, given)
+        if self.ledger is not None:
+            for row, value in zip(rows, human_figures(self.ledger, self.model, rows), strict=True):
+                row["figures"] = ({} if value is None else {"human": [value]}) | row["figures"]
+        about: dict[str, Any] = {}
+        if self.bias:
+            about["bias"] = self._bias(asked[: self.bias], rows, sampler, given)
         if self.logp:
             for row, value in zip(rows, reference_logps(asked, renderer, sampler), strict=True):
                 if value is not None:
                     row["figures"]["logp"] = [value]
         tokens = sum(len(r.tokens) for g in made for r in g.responses if r.tokens is not None)
         return rows, {
+            **about,
             "model": shape_of(loaded.model),
             "cost": {"seconds": round(seconds, 3), "tokens": tokens, "answers": sum(len(g.responses) for g in made)},
         }
+
+    def _bias(
+        self, asked: list[Group], rows: list[dict[str, Any]], model: Any, given: Sequence[tuple[str, Any]]
+    ) -> dict[str, Any]:
+        """Asks rows from different readers; adds the differences to their figures. Returns the verdicts."""
+        drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+        def answer(groups: Sequence[Group]) -> list[Group]:
+            made: list[Group] = model.generate([Request(g.prompt, drawn, 1, self.seed, g.id, g.facts) for g in groups])
+            return made
+
+        def measured(groups: Sequence[Group], made: Sequence[Group]) -> list[dict[str, Any]]:
+            out = [_row(g, m) for g, m in zip(groups, made, strict=True)]
+            _score(out, made, given)
+            return out
+
+        for row, figures in zip(rows, evaluate_values.bias_figures(asked, answer, measured, seed=self.seed)):
+            row["figures"] |= figures
+        return evaluate_values.told(rows, self.bias_margin)
+
+
+def _score(rows: Sequence[dict[str, Any]], made: Sequence[Group], given: Sequence[tuple[str, Any]]) -> None:
+    """Add the scores of rewards to the figures of rows."""
+    for name, reward in given:
+        for row, scores in zip(rows, reward(made), strict=True):
+            row["figures"][name] = [s.value for s in scores]
+
+
+def wins(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
+    """Win rates against the other rows, also at equal length, on each figure of alignment that names a winner."""
+    names = list(dict.fromkeys(n for r in rows for n in r["figures"]))
+    judged = [n for n in names if n in ("human", "gold", "reward") or n.startswith("judge/")]
+    made = {n: duel(rows, others, n, seed) for n in judged}
+    return {
+        n: {"win": d.win, "tie": d.tie, "loss": d.loss, "rate": plain(d.rate), "n": d.n}
+        | {"equal_length": None if d.equal_length is None else plain(d.equal_length)}
+        for n, d in made.items()
+        if d is not None
+    }
 
 
 def _row(asked: Group, made: Group) -> dict[str, Any]:

@@ -41,3 +41,21 @@ def _table(parts: Mapping[str, Sequence[Line]]) -> Table:
             told = line.where.means + ({"down": " (lower is better)"}.get(line.where.better, ""))
             out.add_row(*(Text(t) for t in (f"  {line.name}", str(line.value), *more, str(line.value.n), told)))
     return out
+
+
+def show_verdicts(
+    bias: Mapping[str, Mapping[str, Any]], wins: Mapping[str, Mapping[str, Any]], context: Context
+) -> None:
+    """Print what was decided: are readers answered alike, and who wins prompt by prompt."""
+    if bias:
+        context.console.print(Text("readers answered alike?", style="bold"))
+        words = {"pass": "equal", "fail": "different"}
+        for name, made in bias.items():
+            verdict = words.get(made["verdict"], "not decided")
+            line = f"  {name}: {verdict} within {made['margin']:g}, {made['n']} rows, could see {made['smallest']:.3f}"
+            context.console.print(Text(line))
+    for name, made in wins.items():
+        line = f"  {name}: {made['win']:.0%} won, {made['tie']:.0%} even, {made['loss']:.0%} lost, {made['n']} prompts"
+        same = made["equal_length"]
+        more = "" if same is None else f"; at equal length a win rate of {same['estimate']:.2f}"
+        context.console.print(Text(line + more))

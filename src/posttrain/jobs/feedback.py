@@ -96,6 +96,8 @@ class Labels(Job):
     """Keep pairs whose probability is near a half."""
     reviewed: bool = False
     """Only written answers that a reviewer accepted."""
+    judges: bool = False
+    """Verdicts of models count as well; else people's alone."""
     with_names: bool = False
     """Names of people in `ledger`, `csv`, `argilla` and `label-studio`; else pseudonyms."""
 
@@ -107,7 +109,9 @@ class Labels(Job):
         with opened(self.ledger).read() as connection:
             queue = queues.find(connection, self.queue)
             version = queues.guide(connection, queue.id).version
-            made = labels.labels(connection, queue, self.by, self.keep_ties, self.team, reviewed=self.reviewed)
+            made = labels.labels(
+                connection, queue, self.by, self.keep_ties, self.team, reviewed=self.reviewed, judges=self.judges
+            )
             if self.shape == "csv":
                 write_text(self.out, exchange.as_csv(list(exchange.rows(connection, queue, self.with_names))))
             elif self.shape in exchange.OF_JUDGMENTS:

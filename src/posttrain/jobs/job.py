@@ -55,6 +55,8 @@ class Data(Spec):
     """A row that cannot be read stops the run, or is kept aside and counted."""
     weight: NonNegativeFloat = 1.0
     """Share of this source in a mixture of several."""
+    task: str | None = None
+    """Name of this source in `mixture` and in the report; none takes the file's."""
 
 
 @dataclass(frozen=True)

@@ -10,66 +10,25 @@ model is an endpoint where there is a `url`, else a local one. Leaves out severa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import ClassVar, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt, PrivateAttr
+from pydantic import PositiveInt, PrivateAttr
 
-from posttrain.client import Budget, Endpoint, Price, Recorded, Store
+from posttrain.client import Estimate
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group, Score
 from posttrain.core.protocols import Model
-from posttrain.core.recipe import Spec
-from posttrain.core.run import fingerprint
-from posttrain.jobs import assembly
+from posttrain.jobs import assembly, ledger_verdicts
+from posttrain.jobs.answerer import Answerer
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.sample import line_of
 from posttrain.rewards import Criterion, RewardExample
-from posttrain.rewards.judge import Judge, Pairwise, Pointwise
+from posttrain.rewards.judge import Comparison, Judge, JudgeFailed, Pairwise, Pointwise
 from posttrain.rewards.judge_list import Listwise
 from posttrain.rewards.judge_report import JudgeReport, report
 
 Protocol = Literal["pairwise", "pointwise", "listwise"]
-
-
-class Answerer(Spec):
-    """A model that answers: an endpoint by `url`, or a local one."""
-
-    model: str
-    """Name at the endpoint; or a directory, a run, a hub id or `base`."""
-    url: str | None = None
-    """Address up to /v1; none loads the model here."""
-    store: str | None = None
-    """File that keeps answers, so that nothing is paid twice."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key of the endpoint."""
-    max_cost: NonNegativeFloat | None = None
-    """Money never passed; needs prices."""
-    max_spent_tokens: PositiveInt | None = None
-    """Tokens, in and out, never passed."""
-    price_in: NonNegativeFloat = 0.0
-    """Money per million tokens in."""
-    price_out: NonNegativeFloat = 0.0
-    """Money per million tokens out."""
-
-    def open(self, store: str | None = None) -> Model:
-        """The model. store: where answers are kept when the recipe names no place."""
-        place = self.store or store or ":memory:"
-        if self.url is not None:
-            budget = Budget(self.max_spent_tokens, self.max_cost)
-            return Endpoint(
-                self.url,
-                self.model,
-                place,
-                budget,
-                Price(self.price_in, self.price_out),
-                self.key_variable,
-                on_error="void",
-            )
-        from posttrain.rollout.policy import Policy
-
-        at = assembly.resolve(self.model)
-        return Recorded(Policy.open(at), fingerprint(at) if Path(at).exists() else at, Store(place))
 
 
 def judge_of(
@@ -99,10 +58,14 @@ class JudgeReward(Criterion, Answerer):
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
         """One Score per response, None where the judge could not be read."""
+        made: list[list[Score]] = self.judge()(groups)  # type: ignore[operator]
+        return made
+
+    def judge(self) -> Judge:
+        """The judge itself, opened once."""
         if self._judge is None:
             self._judge = judge_of(self.open(), self.protocol, self.form, self.lang, self.max_tokens)
-        made: list[list[Score]] = self._judge(groups)  # type: ignore[operator]
-        return made
+        return self._judge
 
     @classmethod
     def example(cls) -> RewardExample:
@@ -130,34 +93,81 @@ class JudgeJob(Answerer, Job):
     """Longest reply of the judge."""
     seed: int = 0
     """Seed of the judge's replies and of the orders of a ranking."""
+    ledger: str | None = None
+    """Ledger that the verdicts are kept in as well, beside those of people."""
+    queue: str = "main"
+    """Queue of that ledger; rows that it does not know yet are added."""
+    dry_run: bool = False
+    """Say how many calls there would be and what they would cost at worst; nothing is sent or written."""
 
-    def run(self, context: Context | None = None) -> JudgeReport | None:
-        """Write rows and report; returns the report (None for marks and rankings, which have no pairs)."""
+    def run(self, context: Context | None = None) -> JudgeReport | Estimate | None:
+        """Write rows and report; returns the report (None for marks and rankings, which have no pairs; the estimate of a dry run)."""
         context = context or Context()
         groups = [g for part in assembly.gather(self.data, context) for g in part.groups]
-        judge = judge_of(
-            self.open(self.out + ".answers.db"), self.protocol, self.form, self.lang, self.max_tokens, self.seed
-        )
+        if self.protocol != "pointwise":
+            groups = different(groups, context)
+        if self.dry_run:
+            return self._price(groups, context)
+        judge = self._judge(self.open(self.out + ".answers.db"))
         if not isinstance(judge, Pairwise):
             from posttrain.rollout.rollouts import scored
 
             made = scored(groups, judge)  # type: ignore[arg-type]
             write_text(self.out, "".join(line_of(g) for g in made))
             context.say(f"{len(made)} rows judged, {judge.unparsed:.1%} of replies unparsed: {self.out}")
+            self._keep(groups, [ledger_verdicts.by_scores(g) for g in made], context)
             return None
         found = judge.compare(groups)
         told = report(judge, groups, found, people_of(groups))
         rest = iter(found)
-        rows = []
-        for g in groups:
-            mine = [next(rest) for _ in range(len(g.responses) * (len(g.responses) - 1) // 2)]
-            pairs = tuple(p for p in (c.preference for c in mine) if p is not None)
-            rows.append(g.with_responses(g.responses, preferences=pairs, facts={**g.facts, "judge": told.judge}))
+        pairs = [[next(rest) for _ in range(len(g.responses) * (len(g.responses) - 1) // 2)] for g in groups]
+        rows = [self._row(g, mine, told.judge) for g, mine in zip(groups, pairs, strict=True)]
         write_text(self.out, "".join(line_of(g) for g in rows))
         write_json(self.out + ".report.json", {**told.to_json(), "counts": dict(judge.counts)})
         for line in told.lines():
             context.say(line)
+        self._keep(
+            groups, [ledger_verdicts.by_pairs(len(g.responses), m) for g, m in zip(groups, pairs, strict=True)], context
+        )
         return told
+
+    def _judge(self, model: Model) -> Judge:
+        return judge_of(model, self.protocol, self.form, self.lang, self.max_tokens, self.seed)
+
+    def _price(self, groups: Sequence[Group], context: Context) -> Estimate:
+        model = self.priced(self.out + ".answers.db")
+        with suppress(JudgeFailed):  # no reply can be read where none is given
+            self._judge(model)(groups)  # type: ignore[operator]
+        context.say(f"{model.estimate}; a reply that cannot be read is asked for once more, which is not counted")
+        return model.estimate
+
+    def _row(self, group: Group, found: Sequence[Comparison], judge: str) -> Group:
+        told = tuple(p for p in (c.preference for c in found) if p is not None)
+        return group.with_responses(group.responses, preferences=told, facts={**group.facts, "judge": judge})
+
+    def _keep(self, groups: Sequence[Group], verdicts: Sequence[ledger_verdicts.Verdict], context: Context) -> None:
+        if self.ledger is not None:
+            context.say(f"{self.ledger}: {ledger_verdicts.keep(self.ledger, self.queue, self.model, groups, verdicts)}")
+
+
+def different(groups: Sequence[Group], context: Context) -> list[Group]:
+    """Rows with each answer once: nobody is asked to compare a text with itself. Rows that came with preferences stay as they are, as
+    those name places. Raises ValueError where no row has two answers."""
+    out = []
+    for g in groups:
+        first = {r.text: r for r in reversed(g.responses)}
+        kept = [r for r in g.responses if first[r.text] is r]
+        if g.preferences or g.ranking is not None:
+            out.append(g)
+        elif len(kept) > 1:
+            out.append(g if len(kept) == len(g.responses) else g.with_responses(kept))
+    if not out:
+        raise ValueError(
+            f"data: none of {len(groups)} rows has two different answers to compare; use protocol pointwise"
+        )
+    if len(out) < len(groups):
+        context.say(f"left out: {len(groups) - len(out)} rows whose answers all say the same")
+    return out
 
 
 def people_of(groups: Sequence[Group]) -> dict[tuple[int, int, int], float] | None:

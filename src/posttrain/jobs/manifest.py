@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from posttrain.core.run import fingerprint, versions
+from posttrain.jobs.mixing import drawn
 from posttrain.jobs.train import now
 
 if TYPE_CHECKING:
@@ -29,12 +30,15 @@ def manifest_of(run: Training) -> dict[str, Any]:
         "inputs": run.inputs,
         "outputs": [{"name": "model", "path": "model", "hash": fingerprint(run.out.model)}],
         "data": [p.account() for p in run.parts],
+        "drawn": drawn(run.parts, run.job.mixture, run.source),
         "validation_rows": len(run.held_out),
         "parameters": {"trainable": trainable, "all": sum(p.numel() for p in run.loaded.model.parameters())},
         "layout": run.engine.path,
         "threads": run.threads,
         "kept_scores": run.engine.kept.counts() if run.engine.kept is not None else None,
         "alerts": run.alerts.raised,
+        "probe": None if run.probing is None else run.probing.told(),
+        "rollbacks": run.rollbacks,
         "accepted": list(run.job.accept),
         "findings": [{n: getattr(f, n) for n in ("id", "severity", "message", "fix", "row")} for f in run.findings],
         "notes": run.notes + run.engine.notes,

@@ -24,7 +24,8 @@ from posttrain.core.group import Group
 from posttrain.core.method import Method
 from posttrain.core.protocols import Environment, Sampling, Source
 from posttrain.core.recipe import Kind, Spec, _Members, dump_kind, one_of
-from posttrain.jobs.assembly import Part, source_of
+from posttrain.jobs.assembly import Part
+from posttrain.jobs.mixing import source_of
 from posttrain.jobs.watching import Attribution, HumanCheck
 from posttrain.readingroom.lookup import Catalogue
 from posttrain.rewards import Criterion
@@ -184,6 +185,7 @@ class Stream:
         rollout: Rollout,
         loaded: Loaded,
         renderer: Renderer,
+        steps: int = 1,
     ) -> None:
         def sampler(model: Any) -> Sampler | Episodes:
             threads = 0 if rollout.ahead else None  # a second thread must not change the trainer's setting
@@ -194,10 +196,12 @@ class Stream:
                 return plain
             return Episodes(plain, environment_of(rollout.environment), renderer, rollout.turns)
 
+        self.sampler_of = sampler
         pace, seed = rollout.curriculum, job.seed
         self.rates = PassRates(pace.pass_at if pace else 0.5)
         self.curricula: list[Curriculum] = []
-        prompts = source_of(parts, job.batch, seed, None if pace is None else self._paced(pace, seed))
+        over = None if pace is None else self._paced(pace, seed)
+        prompts = source_of(parts, job.batch, seed, over, job.mixture, steps)
         answers = OwnWeights(sampler, loaded.model) if rollout.ahead else sampler(loaded.model)
         self.drawn = Rollouts(prompts, answers, job.reward, rollout.n, rollout.sampling(job.method), seed)
         self.source: Source = self.drawn

@@ -47,6 +47,19 @@ class ModelReward:
             out += self._piece([unrendered(g) for g in groups[at : at + PIECE]])
         return out
 
+    def features(self, groups: Sequence[Group]) -> list[list[float]]:
+        """Mean hidden state of each answer's tokens, one row per response in order: what tells known answers from strange ones."""
+        out: list[list[float]] = []
+        for at in range(0, len(groups), PIECE):
+            rendered = [g for g in self.renderer.render_many([unrendered(g) for g in groups[at : at + PIECE]]) if g]
+            batch = self.engine.layout(rendered)
+            with torch.no_grad():
+                states = self.engine.score(batch, Needs(hidden=True)).hidden
+            assert states is not None
+            ends = batch.tokens_of.tolist()
+            out += [states[a:b].float().mean(0).tolist() for a, b in zip(ends, ends[1:], strict=False)]
+        return out
+
     def _piece(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         rendered = [g for g in self.renderer.render_many(groups) if g is not None]
         batch = self.engine.layout(rendered)

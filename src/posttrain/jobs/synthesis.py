@@ -12,20 +12,22 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from posttrain.client import Estimate
+from posttrain.client.priced import Priced
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
 from posttrain.core.protocols import Sampling
 from posttrain.jobs import assembly
+from posttrain.jobs.answerer import Answerer
 from posttrain.jobs.job import Context, Job, Source
-from posttrain.jobs.judging import Answerer
 from posttrain.jobs.sample import line_of
 from posttrain.rewards import Criterion
-from posttrain.synth.generators import FROM_TOPICS, GENERATORS
+from posttrain.synth.generators import ASKS_AGAIN, FROM_TOPICS, GENERATORS
 from posttrain.synth.ledger import Made
 from posttrain.synth.teacher import Axes, Teacher, Wanted
 
 Name = Literal[
-    "answer_to_question", "question_to_answer", "question_to_reasoned_answer", "both", "topics", "self_instruct", "evolve",
+    "answer_to_question", "question_to_answer", "question_to_reasoned_answer", "both", "topics", "self_instruct", "transcript", "evolve",
     "backtranslate", "refusals", "dialogue", "notices", "text", "rejection", "corruption",
 ]  # fmt: skip
 
@@ -67,9 +69,11 @@ class SynthJob(Answerer, Job):
     """Longest answer."""
     seed: int = 0
     """Another seed, other rows."""
+    dry_run: bool = False
+    """Say how many calls there would be and what they would cost at worst; nothing is sent or written."""
 
-    def run(self, context: Context | None = None) -> Made:
-        """Write rows and account; returns what was made."""
+    def run(self, context: Context | None = None) -> Made | Estimate:
+        """Write rows and account; returns what was made (the estimate of a dry run)."""
         context = context or Context()
         if self.generator in FROM_TOPICS and not self.topics:
             raise ValueError(f"topics: {self.generator} begins from words; give some")
@@ -83,12 +87,17 @@ class SynthJob(Answerer, Job):
         if self.data is not None:
             rows = [g for part in assembly.gather(self.data, context) for g in part.groups]
         sampling = Sampling(self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        teacher = Teacher(self.open(self.out + ".answers.db"), sampling, self.seed)
+        model = (self.priced if self.dry_run else self.open)(self.out + ".answers.db")
+        teacher = Teacher(model, sampling, self.seed)
         axes = Axes(self.audiences, self.tones, self.levels, self.languages)
         wanted = Wanted(
             self.n, self.topics, axes, None if self.verify is None else Criterion.of(self.verify), self.least
         )
         made = GENERATORS[self.generator](rows, teacher, wanted)
+        if isinstance(model, Priced):
+            more = "; questions about its answers come on top" if self.generator in ASKS_AGAIN else ""
+            context.say(f"{model.estimate}{more}")
+            return model.estimate
         write_text(self.out, "".join(line_of(g) for g in made.kept))
         told = made.account()
         write_json(self.out + ".account.json", told)

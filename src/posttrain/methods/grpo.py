@@ -121,9 +121,7 @@ class GRPO(Method):
         lead = self.scale(score, batch, engine)
         if self._ledger is None:
             return lead
-        price = self._ledger.multiplier
-        cost = self.scale(costs(batch, self._ledger.constraint.cost), batch, engine)
-        return (lead - price * cost) / (1 + price)
+        return self._ledger.mixed(lead, self.scale(self._ledger.constraint.costs(batch), batch, engine))
 
     def figures(self, batch: Batch, engine: Engine) -> Figures:
         still = flat(batch.data["score"], batch)
@@ -132,14 +130,7 @@ class GRPO(Method):
             "flat_groups": (float(still.sum()), float(batch.G)),
             "advantage_abs": (float(advantage.abs().sum()), float(batch.R)),
         }
-        if self._ledger is not None:
-            cost = costs(batch, self._ledger.constraint.cost)
-            out |= {
-                "cost": (float(cost.nansum()), float((~cost.isnan()).sum())),
-                "violations": (float((cost > self._ledger.constraint.limit).sum()), float((~cost.isnan()).sum())),
-                "multiplier": (self._ledger.multiplier, 1.0),
-            }
-        return out
+        return out if self._ledger is None else out | self._ledger.figures(batch)
 
     def idle(self, batch: Batch) -> Sequence[int]:
         if self.beta or self.entropy:
@@ -200,18 +191,6 @@ class GRPO(Method):
                 {"surrogate": "sapo", "passes": 2, "ending": {"name": "soft", "budget": 8, "buffer": 4}},
             ),
         )
-
-
-def costs(batch: Batch, name: str) -> Tensor:
-    """[R] the part of the scores that is the cost. Raises ValueError where no score has it."""
-    found = batch.data.get(f"part.{name}")
-    if found is None:
-        have = sorted(n.removeprefix("part.") for n in batch.data if n.startswith("part."))
-        raise ValueError(
-            f"constraint.cost: no score has a part {name!r} (there are: {', '.join(have) or 'none'}); name the part of "
-            "the reward that is the cost"
-        )
-    return found
 
 
 def answered() -> list[Group]:

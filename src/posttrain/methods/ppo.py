@@ -23,7 +23,7 @@ from posttrain.core.method import Anchor, Atom, Example, Method, Unit
 from posttrain.core.needs import Critic, Loss, Needs, Output
 from posttrain.core.protocols import Engine
 from posttrain.core.recipe import one_of
-from posttrain.methods.grpo import answered, costs
+from posttrain.methods.grpo import answered
 from posttrain.objectives.advantages import at_last, gae, moments, usable, whitened
 from posttrain.objectives.control import Constraint, Fixed, KLControl, Ledger
 from posttrain.objectives.endings import Ending, Keep
@@ -169,14 +169,16 @@ class PPO(Method):
 
     def scores(self, batch: Batch, engine: Engine) -> Tensor:
         """[R] scores as they enter the rewards: the ending's rule, the constraint's price, running moments, clipping."""
-        score = self.ending.score(batch.data["score"], batch)
-        if self._ledger is not None:
-            price = self._ledger.multiplier
-            score = (score - price * costs(batch, self._ledger.constraint.cost)) / (1 + price)
+        score = self._priced(batch)
         if self.running:
             known = self._moments if self._moments.seen else self._of_step(score, engine)
             score = known.applied(score, "shift" in self.running, "scale" in self.running)
         return score if self.reward_clip is None else score.clamp(-self.reward_clip, self.reward_clip)
+
+    def _priced(self, batch: Batch) -> Tensor:
+        """[R] scores before they are normalised, which is what the running moments are of."""
+        score = self.ending.score(batch.data["score"], batch)
+        return score if self._ledger is None else self._ledger.mixed(score, self._ledger.constraint.costs(batch))
 
     @staticmethod
     def _of_step(score: Tensor, engine: Engine) -> Moments:
@@ -188,7 +190,7 @@ class PPO(Method):
         _, missed, _ = moments(target - value, weight, engine)
         _, spread, _ = moments(target, weight, engine)
         tokens = float(weight.sum())
-        raw = self.ending.score(batch.data["score"], batch)
+        raw = self._priced(batch)
         _, variance, _ = moments(raw.nan_to_num(0.0), usable(raw), engine)
         known = usable(raw)
         out = sampled_figures(batch, engine) | {
@@ -199,15 +201,7 @@ class PPO(Method):
             "score_mean": (float((raw.nan_to_num(0.0) * known).sum()), float(known.sum())),
             "score_variance": (variance, 1.0),
         }
-        if self._ledger is not None:
-            cost = costs(batch, self._ledger.constraint.cost)
-            there = float((~cost.isnan()).sum())
-            out |= {
-                "cost": (float(cost.nansum()), there),
-                "violations": (float((cost > self._ledger.constraint.limit).sum()), there),
-                "multiplier": (self._ledger.multiplier, 1.0),
-            }
-        return out
+        return out if self._ledger is None else out | self._ledger.figures(batch)
 
     # What needs it
 

@@ -11,8 +11,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
 
+from posttrain.core.batch import Batch
 from posttrain.core.recipe import Kind, Spec, one_of
 
 LARGEST_ERROR = 0.2
@@ -77,8 +79,14 @@ class Ascent(Price):
     """Multiplier of the first step."""
     rate: PositiveFloat = 0.1
     """How fast its logarithm moves with the excess."""
-    most: PositiveFloat | None = None
-    """Largest multiplier; none has no bound."""
+    most: PositiveFloat = 10.0
+    """Largest multiplier. Its rise grows with itself, so a cost that cannot fall would drive it out of all bounds."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Ascent:
+        if self.first > self.most:
+            raise ValueError(f"first is {self.first}, above most = {self.most}")
+        return self
 
     def start(self) -> dict[str, float]:
         return {"log": math.log(self.first)}
@@ -88,7 +96,7 @@ class Ascent(Price):
 
     def next(self, remembered: Mapping[str, float], excess: float) -> dict[str, float]:
         moved = remembered["log"] + self.rate * self.value(remembered) * excess
-        return {"log": moved if self.most is None else min(moved, math.log(self.most))}
+        return {"log": min(moved, math.log(self.most))}
 
 
 class PID(Price):
@@ -129,6 +137,17 @@ class Constraint(Spec):
     delay: NonNegativeInt = 0
     """Steps before the multiplier begins to count and to move."""
 
+    def costs(self, batch: Batch) -> Tensor:
+        """[R] the part of the scores that is the cost, nan where a score lacks it. Raises ValueError where every score does."""
+        found = batch.data.get(f"part.{self.cost}")
+        if found is None:
+            have = sorted(n.removeprefix("part.") for n in batch.data if n.startswith("part."))
+            raise ValueError(
+                f"constraint.cost: no score has a part {self.cost!r} (there are: {', '.join(have) or 'none'}); name the part "
+                "of the reward that is the cost"
+            )
+        return found
+
 
 class Ledger:
     """The multiplier of a constraint over a run, and the recent costs it hangs on."""
@@ -142,6 +161,20 @@ class Ledger:
     @property
     def multiplier(self) -> float:
         return self.constraint.price.value(self.remembered) if self.steps >= self.constraint.delay else 0.0
+
+    def mixed(self, gain: Tensor, cost: Tensor) -> Tensor:
+        """Gain less cost at the multiplier's price, scaled so that their weights sum to 1."""
+        return (gain - self.multiplier * cost) / (1 + self.multiplier)
+
+    def figures(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """Mean cost of a step, share of answers beyond the limit, and the multiplier, as (sum, count) of this rank."""
+        cost = self.constraint.costs(batch)
+        known = float((~cost.isnan()).sum())
+        return {
+            "cost": (float(cost.nansum()), known),
+            "violations": (float((cost > self.constraint.limit).sum()), known),
+            "multiplier": (self.multiplier, 1.0),
+        }
 
     def note(self, cost: float, answers: float) -> None:
         """Take note of a step's mean cost over that many answers, and move the multiplier."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from posttrain.report.axes import COLOURS, node
 from posttrain.report.dots import part_bar
-from posttrain.report.page import card, facts, hash_markup, plain, tiles
+from posttrain.report.page import card, facts, hash_markup, plain, table, tiles
 
 COUNTS = ("name", "path", "hash", "rows", "kept", "dropped", "truncated")
 MISSING = "not accounted for"
@@ -66,8 +66,19 @@ def _source(account: Mapping[str, Any], alone: bool) -> str:
     )
 
 
-def data_markup(data: Any) -> str:
-    """Totals, then every source."""
+def drawn_markup(drawn: Any) -> str:
+    """What training really drew of each task, beside the weight it was given; empty for one task alone."""
+    if not isinstance(drawn, list) or len(drawn) < 2:
+        return ""
+    rows = [
+        [str(d["task"]), f"{d['weight']:.1%}", f"{d['share']:.1%}", f"{whole(d['rows']):,}", f"{d['passes']:.2f}"]
+        for d in drawn
+    ]
+    return card("What was drawn", table(["task", "weight", "drawn", "rows", "passes"], rows, numeric=(1, 2, 3, 4)))
+
+
+def data_markup(data: Any, drawn: Any = None) -> str:
+    """Totals, what was drawn of each task, then every source."""
     accounts = sources(data)
     if not accounts:
         return node("p", "The manifest does not describe the data.", class_="empty")
@@ -83,4 +94,4 @@ def data_markup(data: Any) -> str:
             ("Truncated", f"{cut:,}", "" if cut else "nothing truncated"),
         ]
     )
-    return head + "".join(_source(a, len(accounts) == 1) for a in accounts)
+    return head + drawn_markup(drawn) + "".join(_source(a, len(accounts) == 1) for a in accounts)

@@ -321,7 +321,7 @@ def run_page(record: Record) -> str:
     sections = [
         Section("curves", "Curves", _curves(record)),
         Section("samples", "Samples before and after", _sample_plots(record.samples) + samples_markup(record.samples)),
-        Section("data", "Data: kept, dropped, truncated", data_markup(m.get("data"))),
+        Section("data", "Data: kept, dropped, truncated", data_markup(m.get("data"), m.get("drawn"))),
         Section(
             "tokens",
             "Tokens before and after",

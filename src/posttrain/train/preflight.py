@@ -61,6 +61,8 @@ class Subject:
     full: bool = False
     sampled: bool = False
     """Are the groups answers that the policy gave, and not rows?"""
+    scored_by: Callable[[Sequence[Group]], list[Finding]] | None = None
+    """Checks of what scores those answers (R4, R8): of the job, which knows the reward."""
 
     @property
     def groups(self) -> list[Group]:
@@ -117,6 +119,7 @@ def inspect(subject: Subject) -> list[Finding]:
     found: list[Finding] = []
     if subject.sampled:
         found += rollout_checks.findings(subject.engine, subject.method, picked, subject.job)
+        found += subject.scored_by(picked) if subject.scored_by is not None else []
         picked = rollout_checks.told_apart(subject.method, picked)
         if not picked or any(f.severity == "error" for f in found):
             return sorted(found, key=lambda f: f.id)

@@ -1,7 +1,7 @@
 """Checks of sampling and rewards before step 1: R1, R2, R3 and R5 of the pitfalls list, on a few answers that the policy just gave.
 
 R6 (sampler weights equal the trainer's after a sync) is R1 on adapters and new weights, and a test holds it; R7 (generation ends) is
-the budget of every request; R8 (collapse, hacking) cannot be seen early and belongs to the monitors of a run.
+the budget of every request. R4 and R8 look at the reward and belong to the jobs (`jobs.reward_checks`).
 """
 
 from __future__ import annotations
