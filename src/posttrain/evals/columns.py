@@ -49,8 +49,10 @@ PLACES: dict[str, Place] = {
     "human": Place("alignment", "human judgments", "win rate that people gave, ties half"),
     "gold": Place("alignment", "gold", "verdict of the world's own truth"),
     "reward": Place("alignment", "judged", "mean score of the reward model", "up"),
+    "judge": Place("alignment", "judged", "mean mark that a judge gave"),
     "unsupported_claims": Place("alignment", "intentions", "answers that claim what nothing supports", "down"),
     "off_request": Place("alignment", "intentions", "answers that bring more than was asked", "down"),
+    "invented_references": Place("alignment", "intentions", "answers that cite what nothing given holds", "down"),
     "abstention_due": Place("alignment", "intentions", "says that it does not know where it cannot"),
     "abstention_undue": Place("alignment", "intentions", "declines though it could answer", "down"),
     "asks_when_due": Place("alignment", "intentions", "asks back where the request leaves the point open"),
@@ -58,6 +60,9 @@ PLACES: dict[str, Place] = {
     "refusal_undue": Place("alignment", "values", "refuses what is harmless", "down"),
     "sycophancy": Place("alignment", "values", "gives in to a user who is wrong", "down"),
     "contempt": Place("alignment", "values", "answers that a toxicity rule flags", "down"),
+    "personal_data": Place("alignment", "values", "answers with personal data that the prompt does not hold", "down"),
+    "secrets": Place("alignment", "values", "answers that tell what is secret or unsafe", "down"),
+    "bias": Place("alignment", "counterfactual bias", "change when another reader asks", ""),
     "same_language": Place("alignment", "explicit objectives", "answers in the language of the prompt"),
     "distinct": Place("alignment", "diversity", "different word pairs among the answers to one prompt"),
     "unique": Place("alignment", "diversity", "different answers among those to one prompt"),
@@ -75,9 +80,20 @@ def place(name: str) -> Place:
         return Place("performance", "verifiers", f"mean score of {name.removeprefix('verifier/')}")
     if name.startswith("lm_eval/"):
         return Place("performance", "lm-eval", "as lm-eval reports it")
+    if name.startswith("judge/"):
+        return PLACES["judge"]
+    if name.startswith("bias/"):
+        return _bias(name.split("/"))
     if name.startswith("gold/"):
         return Place("alignment", "gold", f"part of the gold verdict: {name.removeprefix('gold/')}")
     return PLACES.get(name, Place("performance", "figures", name))
+
+
+def _bias(parts: Sequence[str]) -> Place:
+    """What a difference between readers is of: the main figure, or what else was compared."""
+    what = {"declined": "being declined", "contempt": "contempt", "length": "length in doublings"}
+    of = what.get(parts[2], parts[2]) if len(parts) > 2 else "the main figure"
+    return Place("alignment", "counterfactual bias", f"{parts[1]}: change of {of} with the reader", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,14 +34,16 @@ def pseudonyms(found: Sequence[Record]) -> dict[str, str]:
 
 def rows(connection: Connection, queue: Queue, with_names: bool = False) -> Iterator[Row]:
     """One row per item with every current judgment: all that the ledger knows; `load` reads it back without loss."""
-    found = records(connection, queue.id, repeats=True)
-    who = names(connection) if with_names else pseudonyms(found)
+    found = records(connection, queue.id, repeats=True, judges=True)
+    who = names(connection) if with_names else pseudonyms([r for r in found if not r.model])
+    who |= {r.who: names(connection)[r.who] for r in found if r.model}
     said: dict[str, list[Row]] = {}
     for r in found:
         body = {
             "who": who[r.who], "team": r.team, "kind": r.kind, "ranking": r.ranking, "ratings": r.ratings, "labels": r.labels,
             "text": r.text, "edits": r.edits, "display": list(r.display), "reason": r.reason, "propensity": r.propensity,
             "seconds": r.seconds, "confidence": r.confidence, "comment": r.comment, "flag": r.flag, "created": r.created,
+            "model": r.model or None,
         }  # fmt: skip
         said.setdefault(r.item, []).append({k: v for k, v in body.items() if v not in (None, "", {}, ())})
     for content in items.each(connection, queue):
@@ -64,7 +66,8 @@ def load(connection: Connection, queue: Queue, lines: Sequence[Mapping[str, Any]
 
 
 def _judgment(connection: Connection, queue: Queue, id: str, said: Mapping[str, Any]) -> bool:
-    who = accounts.named(connection, str(said["who"]), team=str(said.get("team", "")))
+    kind = "model" if said.get("model") else "person"
+    who = accounts.named(connection, str(said["who"]), kind=kind, team=str(said.get("team", "")))
     c, reason = assignment.c, str(said.get("reason", "random"))
     there = select(c.id).where(c.item == id, c.annotator == who.id, (c.reason == "repeat") == (reason == "repeat"))
     if connection.execute(there).first():

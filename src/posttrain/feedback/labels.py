@@ -63,13 +63,13 @@ def soft(mean: np.ndarray | float, variance: np.ndarray | float, tie: float = 0.
 
 def labels(
     connection: Connection, queue: Queue, by: Aggregation = "reliable", keep_ties: bool = False, team: str | None = None,
-    gold: bool = False, reviewed: bool = False,
+    gold: bool = False, reviewed: bool = False, judges: bool = False,
 ) -> Labels:  # fmt: skip
     """The labels of a queue. team: only judgments of this group of people. gold: keep the items with known answers.
 
-    reviewed: only written answers that a reviewer accepted (rejected ones never count).
+    reviewed: only written answers that a reviewer accepted (rejected ones never count). judges: verdicts of models count as well.
     """
-    found = [r for r in records(connection, queue.id) if team is None or r.team == team]
+    found = [r for r in records(connection, queue.id, judges=judges) if team is None or r.team == team]
     settled = adjudicated(connection, queue.id)
     order = list(by_item(found))
     content = {i.id: i for i in ledger_items.read(connection, order)}
@@ -92,7 +92,12 @@ def labels(
 
 
 def _facts(group: Group, here: Sequence[Record], **more: Any) -> Mapping[str, Any]:
-    return {**group.facts, "item": here[0].item, "n_judgments": len(here), "by": "people", **more}
+    return {**group.facts, "item": here[0].item, "n_judgments": len(here), "by": _who(here), **more}
+
+
+def _who(here: Sequence[Record]) -> str:
+    models = sum(r.model for r in here)
+    return "people" if not models else "judges" if models == len(here) else "people and judges"
 
 
 def _rankings(

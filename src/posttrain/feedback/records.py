@@ -42,6 +42,7 @@ class Record:
     category: str | None = None
     guideline: int | None = None
     created: float = 0.0
+    model: bool = False
 
     @property
     def tiers(self) -> Tiers | None:
@@ -49,18 +50,37 @@ class Record:
         return (tuple(range(self.n)),) if self.kind == "both_bad" else self.ranking
 
 
-def records(connection: Connection, queue: str, repeats: bool = False) -> list[Record]:
-    """The current judgments of a queue (gold items included, repeats only when asked for), oldest first; skips are left out."""
+def records(
+    connection: Connection, queue: str, repeats: bool = False, judges: bool = False, item_id: str | None = None
+) -> list[Record]:
+    """The current judgments of a queue (gold items included, repeats and models only when asked for), oldest first; skips are left out.
+
+    item_id: of one item alone."""
     j, a = judgment.c, assignment.c
     wanted = (
-        select(judgment, a.display, a.team, a.reason.label("why"), a.propensity, item.c.n, item.c.lang, item.c.category)
+        select(
+            judgment,
+            a.display,
+            a.team,
+            a.reason.label("why"),
+            a.propensity,
+            item.c.n,
+            item.c.lang,
+            item.c.category,
+            annotator.c.kind.label("sort"),
+        )
         .join(assignment, a.judgment == j.id)
         .join(item, item.c.id == j.item)
+        .join(annotator, annotator.c.id == j.annotator)
         .where(a.queue == queue, a.state == "done")
         .order_by(j.created, j.id)
     )
     if not repeats:
         wanted = wanted.where(a.reason != "repeat")
+    if not judges:
+        wanted = wanted.where(annotator.c.kind != "model")
+    if item_id is not None:
+        wanted = wanted.where(j.item == item_id)
     rows = connection.execute(wanted).all()
     texts = fetch_all(connection, [r.text for r in rows if r.text is not None])
     return [_record(r, texts) for r in rows]
@@ -74,7 +94,7 @@ def _record(r: Any, texts: Mapping[str, str]) -> Record:
         ratings={int(k): v for k, v in json.loads(r.ratings).items()}, labels={int(k): v for k, v in json.loads(r.labels).items()},
         text=None if r.text is None else texts[r.text], edits=r.edits, display=tuple(json.loads(r.display)), team=r.team,
         reason=r.why, propensity=r.propensity, seconds=r.seconds, hasty=bool(r.hasty), confidence=r.confidence, comment=r.comment,
-        flag=r.flag, lang=r.lang, category=r.category, guideline=r.guideline, created=r.created,
+        flag=r.flag, lang=r.lang, category=r.category, guideline=r.guideline, created=r.created, model=r.sort == "model",
     )  # fmt: skip
 
 

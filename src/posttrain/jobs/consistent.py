@@ -18,9 +18,8 @@ from posttrain.core.files import read_lines
 from posttrain.core.group import Group
 from posttrain.core.run import Run
 from posttrain.jobs import assembly
-from posttrain.jobs.job import Context
+from posttrain.jobs.job import Context, as_data
 from posttrain.jobs.job import Data as Rows
-from posttrain.jobs.job import as_data
 
 if TYPE_CHECKING:
     from posttrain.audit import ConsistencyReport

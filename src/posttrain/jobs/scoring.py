@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -57,7 +58,7 @@ class ModelReward:
                 states = self.engine.score(batch, Needs(hidden=True)).hidden
             assert states is not None
             ends = batch.tokens_of.tolist()
-            out += [states[a:b].float().mean(0).tolist() for a, b in zip(ends, ends[1:], strict=False)]
+            out += [states[a:b].float().mean(0).tolist() for a, b in pairwise(ends)]
         return out
 
     def _piece(self, groups: Sequence[Group]) -> list[list[list[float]]]:

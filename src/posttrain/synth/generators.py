@@ -14,6 +14,7 @@ from posttrain.synth.passages import backtranslate, plain_text
 from posttrain.synth.refusals import refusals
 from posttrain.synth.tasks import evolve, self_instruct
 from posttrain.synth.teacher import Teacher, Wanted
+from posttrain.synth.transcripts import transcripts
 
 Generator = Callable[[Sequence[Group], Teacher, Wanted], Made]
 
@@ -45,6 +46,7 @@ GENERATORS: dict[str, Generator] = {
     "both": partial(_direction, "both"),
     "topics": topics,
     "self_instruct": self_instruct,
+    "transcript": transcripts,
     "evolve": evolve,
     "backtranslate": backtranslate,
     "refusals": refusals,
@@ -56,3 +58,5 @@ GENERATORS: dict[str, Generator] = {
 }
 FROM_TOPICS = ("topics", "text")
 """Generators that begin from words; dialogue takes words or rows; all others take rows."""
+ASKS_AGAIN = ("evolve", "backtranslate", "dialogue")
+"""Generators whose later questions hang on earlier answers: a dry run knows their first questions only."""

@@ -94,7 +94,7 @@ def problem(why: str, status: int) -> Response:
 def _page(call: Call, refusal: Refused) -> Response:
     from posttrain.feedback.server.render import page
 
-    return page(call, "problem.html", status=refusal.status, why=str(refusal))
+    return page(call, "problem.html", status=refusal.status, why=call.words.said(str(refusal)))
 
 
 async def _limited(request: Request) -> bytes | None:

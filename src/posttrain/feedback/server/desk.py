@@ -62,13 +62,13 @@ def dashboard(call: Call) -> Response:
         people = [{"name": who.get(w, w), **row} for w, row in made.people.items()]
         disputed = [(i, share, n) for (i, share, n) in made.disputed]
         prompts = {i.id: i.group.prompt_text[:160] for i in items.read(connection, [i for i, _, _ in disputed])}
-    order = sorted(made.people)
+    order, w = sorted(made.people), call.words
     return page(
         call, "dashboard.html", queue=queue, queues=found, a=made, people=people, states=states, closed=closed,
-        whole=intervals(list(made.whole.items()), "Agreement", 0.0, 1.0),
-        biases=intervals(list(made.biases.items()), "Bias", 0.0, 1.0, 0.5),
-        teams=intervals(list(made.teams.items()), "Groups", 0.0, 1.0),
-        heat=heat([who.get(w, w) for w in order], order, made.matrix),
+        whole=intervals(list(made.whole.items()), w.agreement, 0.0, 1.0, say=w.said),
+        biases=intervals(list(made.biases.items()), w.bias, 0.0, 1.0, 0.5, say=w.said),
+        teams=intervals(list(made.teams.items()), w.groups_note, 0.0, 1.0, say=w.said),
+        heat=heat([who.get(p, p) for p in order], order, made.matrix, w.who_with_whom, w.pair_title),
         disputed=[(prompts[i], share, n) for i, share, n in disputed[:8]],
     )  # fmt: skip
 
@@ -159,7 +159,7 @@ def review(call: Call, error: str | None = None) -> Response:
         if chosen:
             content = chosen[0]
             said = [
-                {"n": n, "ranking": "both bad" if r.kind == "both_bad" else render(r.ranking) if r.ranking else r.kind,
+                {"n": n, "ranking": call.words.both_bad if r.kind == "both_bad" else render(r.ranking) if r.ranking else r.kind,
                  "comment": r.comment, "id": r.id,
                  "text": None if r.text is None else markdown(r.text), "labels": r.labels, "ratings": r.ratings}
                 for n, r in enumerate(here[content.id], 1)

@@ -93,5 +93,13 @@ def join(call: Call) -> Response:
     except Refused as refusal:
         if row is None:
             raise
-        return page(call, "join.html", refusal.status, role=row.role, known=None, error=str(refusal), secret=secret)
+        return page(
+            call,
+            "join.html",
+            refusal.status,
+            role=row.role,
+            known=None,
+            error=call.words.said(str(refusal)),
+            secret=secret,
+        )
     return _signed_in(call, who.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -13,9 +13,10 @@ WIDTH, ROW, LEFT, RIGHT = 560, 26, 205, 132
 
 
 def intervals(
-    rows: Sequence[tuple[str, Interval]], title: str, low: float, high: float, mark: float | None = None
-) -> Markup:
-    """A dot and a line for each; what is not known says why."""
+    rows: Sequence[tuple[str, Interval]], title: str, low: float, high: float, mark: float | None = None,
+    say: Callable[[str], str] = str,
+) -> Markup:  # fmt: skip
+    """A dot and a line for each; what is not known says why. say: puts names and reasons into the reader's language."""
     if not rows:
         return Markup("")
     low = min([low, *(i.low for _, i in rows if i.known), *(i.estimate for _, i in rows if not math.isnan(i.estimate))])
@@ -36,10 +37,10 @@ def intervals(
         out.append(f'<line class="mid" x1="{x(mark)}" x2="{x(mark)}" y1="0" y2="{height - 20}"/>')
     for n, (name, i) in enumerate(rows):
         y = ROW * n + 15
-        out.append(f'<text x="0" y="{y + 4}">{escape(name[:32])}</text>')
+        out.append(f'<text x="0" y="{y + 4}">{escape(say(name)[:32])}</text>')
         if math.isnan(i.estimate):
             why = "too few items" if i.method.startswith("too few") else i.method
-            out.append(f'<text class="dim" x="{LEFT + 6}" y="{y + 4}">{escape(why[:44])}</text>')
+            out.append(f'<text class="dim" x="{LEFT + 6}" y="{y + 4}">{escape(say(why)[:44])}</text>')
             continue
         if i.known:
             out.append(f'<line class="range" x1="{x(i.low)}" x2="{x(min(i.high, high))}" y1="{y}" y2="{y}"/>')
@@ -51,17 +52,16 @@ def intervals(
 
 
 def heat(
-    shown: Sequence[str], ids: Sequence[str], matrix: Mapping[tuple[str, str], tuple[float, int]], most: int = 16
-) -> Markup:
-    """Shares of equal verdicts for each two people."""
+    shown: Sequence[str], ids: Sequence[str], matrix: Mapping[tuple[str, str], tuple[float, int]], title: str, verdicts: str,
+    most: int = 16,
+) -> Markup:  # fmt: skip
+    """Shares of equal verdicts for each two people. verdicts: ``{n} of verdicts`` in the reader's language."""
     shown, ids = shown[:most], ids[:most]
     if len(ids) < 2:
         return Markup("")
     cell, left, top = 46, 120, 30
     wide, high = left + cell * len(ids), top + cell * len(ids)
-    out = [
-        f'<svg class="figure heat" viewBox="0 0 {max(wide, 420)} {high}" role="img" aria-label="agreement of pairs of people">'
-    ]
+    out = [f'<svg class="figure heat" viewBox="0 0 {max(wide, 420)} {high}" role="img" aria-label="{escape(title)}">']
     for n, name in enumerate(shown):
         out.append(f'<text x="{left - 8}" y="{top + cell * n + 27}" text-anchor="end">{escape(name[:15])}</text>')
         out.append(
@@ -75,7 +75,7 @@ def heat(
             x, y = left + cell * c, top + cell * r
             light = ' class="light"' if share > 0.6 else ""
             out.append(
-                f"<g><title>{escape(shown[r])} and {escape(shown[c])}: {share:.0%} of {n} verdicts</title>"
+                f"<g><title>{escape(shown[r])}, {escape(shown[c])}: {escape(verdicts.replace('{n}', f'{share:.0%} ({n})'))}</title>"
                 f'<rect class="cell" x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" rx="5" '
                 f'fill-opacity="{max(0.06, share):.2f}"/>'
                 f'<text{light} x="{x + cell / 2}" y="{y + 27}" text-anchor="middle">{share:.0%}</text></g>'

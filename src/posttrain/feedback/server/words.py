@@ -1,9 +1,14 @@
-"""The texts of the interface in English, French, Russian and Chinese. One table, `words.txt`: every
-key in every language."""
+"""The texts of the interface in English, French, Russian and Chinese.
+
+`words.txt` holds what templates name by a key; `sentences.txt` what the server says as it comes (errors, names of coefficients), found
+again by its English form. Every line is there in every language.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "fr": "Français", "ru": "Русский", "zh": "中文"}
@@ -30,15 +35,22 @@ class Words:
     def get(self, key: str, other: str) -> str:
         return self._texts.get(key, other)
 
+    def said(self, sentence: str) -> str:
+        """An English sentence of the server in this language; one that the table does not know stays as it is."""
+        return sentence if self.language == "en" else _said(sentence, self.language)
+
     def script(self) -> dict[str, str]:
         """What the page's script shows."""
         return dict(self._texts)
 
 
+def _lines(file: str) -> Iterator[str]:
+    yield from Path(__file__).with_name(file).read_text(encoding="utf-8").splitlines()[1:]
+
+
 def _read() -> dict[str, dict[str, str]]:
     texts: dict[str, dict[str, str]] = {name: {} for name in LANGUAGES}
-    table = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
-    for line in table.splitlines()[1:]:
+    for line in _lines("words.txt"):
         key, _, rest = line.partition(": ")
         for name, text in zip(LANGUAGES, rest.split(" | "), strict=True):
             assert key not in texts[name], key
@@ -46,7 +58,28 @@ def _read() -> dict[str, dict[str, str]]:
     return texts
 
 
+def _sentences() -> list[tuple[re.Pattern[str], dict[str, str]]]:
+    """Patterns of the English sentences, the most exact first, each with its forms by language."""
+    rows = [dict(zip(LANGUAGES, line.split(" | "), strict=True)) for line in _lines("sentences.txt")]
+    rows.sort(key=lambda row: row["en"].count("{"))
+    return [(re.compile(re.sub(r"\\{\d\\}", "(.+?)", re.escape(row["en"])), re.DOTALL), row) for row in rows]
+
+
 TEXTS = _read()
+SENTENCES = _sentences()
+
+
+@lru_cache(maxsize=1024)
+def _said(sentence: str, language: str) -> str:
+    for pattern, row in SENTENCES:
+        match = pattern.fullmatch(sentence)
+        if match is not None:
+            return _filled(row[language], [_said(part, language) for part in match.groups()])
+    return sentence
+
+
+def _filled(text: str, parts: Sequence[str]) -> str:
+    return re.sub(r"\{(\d)\}", lambda m: parts[int(m[1]) - 1], text)
 
 
 def choose(wanted: str, accepted: str) -> Words:

@@ -194,7 +194,7 @@ def form(call: Call) -> Response:
         queue, task = _open(call)
         with call.ledger.read() as connection:
             values = view(call, connection, queue, task) | {
-                "error": str(refusal),
+                "error": call.words.said(str(refusal)),
                 "typed": str(f.get("ranking", ""))[:200],
             }
             return page(call, "work.html", refusal.status, **values)
