@@ -63,7 +63,7 @@ class Kind(Spec):
 
 
 @dataclass(frozen=True)
-class _Members:
+class Members:
     """JSON Schema of a family: a name, or an object with a name. Members are not unfolded (a sum of rewards holds rewards); the schema for
     editors, made of our own nodes, does that."""
 
@@ -83,7 +83,7 @@ def dump_kind(value: Any) -> Any:
 
 def one_of(family: type[Kind]) -> Any:
     """The annotation of a field that holds a member of `family`: ``method: one_of(Method)``."""
-    return Annotated[family, BeforeValidator(family.of), PlainSerializer(dump_kind, return_type=Any), _Members(family)]
+    return Annotated[family, BeforeValidator(family.of), PlainSerializer(dump_kind, return_type=Any), Members(family)]
 
 
 def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:

@@ -23,7 +23,7 @@ from posttrain.core.files import append_line, read_lines, write_text
 from posttrain.core.group import Group
 from posttrain.core.method import Method
 from posttrain.core.protocols import Environment, Sampling, Source
-from posttrain.core.recipe import Kind, Spec, _Members, dump_kind, one_of
+from posttrain.core.recipe import Kind, Members, Spec, dump_kind, one_of
 from posttrain.jobs.assembly import Part
 from posttrain.jobs.mixing import source_of
 from posttrain.jobs.watching import Attribution, HumanCheck
@@ -61,7 +61,7 @@ RewardNode = Annotated[
     Criterion | None,
     BeforeValidator(as_reward_node),
     PlainSerializer(dump_kind, return_type=Any),
-    _Members(Criterion),
+    Members(Criterion),
 ]
 
 

@@ -41,8 +41,9 @@ class Limits(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a watch sees of one figure: its first value, the last `WINDOW` ones (oldest first), and all figures of this step."""
+    """What a watch sees of one figure: its name, first value, the last `WINDOW` ones (oldest first), and all figures of this step."""
 
+    figure: str
     first: float
     recent: Sequence[float]
     step: int
@@ -68,11 +69,11 @@ class Watch:
 
 
 def _above(bound: float, text: str) -> Callable[[Past], str | None]:
-    return lambda past: f"{past.last:.3g} is above {bound:g}: {text}" if past.last > bound else None
+    return lambda past: f"{past.figure} {past.last:.3g} is above {bound:g}: {text}" if past.last > bound else None
 
 
 def _below(bound: float, text: str) -> Callable[[Past], str | None]:
-    return lambda past: f"{past.last:.3g} is below {bound:g}: {text}" if past.last < bound else None
+    return lambda past: f"{past.figure} {past.last:.3g} is below {bound:g}: {text}" if past.last < bound else None
 
 
 def _kl_slope(past: Past) -> str | None:
@@ -191,14 +192,10 @@ class Monitors(Quiet):
                 self.recent.setdefault(name, deque(maxlen=WINDOW)).append(value)
         for watch in self.watches:
             if watch.figure in step.metrics and watch.figure in self.recent and watch.alert not in self.raised:
-                past = Past(self.first[watch.figure], tuple(self.recent[watch.figure]), step.number, step.metrics)
-                text = watch.says(past)
+                recent = tuple(self.recent[watch.figure])
+                text = watch.says(Past(watch.figure, self.first[watch.figure], recent, step.number, step.metrics))
                 if text is not None:
-                    self.note(
-                        watch.alert,
-                        step.number,
-                        text if watch.figure in text or ":" in text else f"{watch.figure} {text}",
-                    )
+                    self.note(watch.alert, step.number, text)
         return self._limit(step)
 
     def _limit(self, step: Step) -> str | None:
