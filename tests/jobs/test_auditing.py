@@ -64,3 +64,39 @@ def test_a_policy_is_audited_for_sycophancy(tmp_path: Path) -> None:
 def test_an_unknown_test_is_named(reward: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'T99' is unknown"):
         Audit(target=str(reward), out=str(tmp_path / "x"), tests=("T99",)).run()
+
+
+def test_without_out_the_audit_goes_into_the_run(reward: Path, tmp_path: Path) -> None:
+    run = tmp_path / "rm"
+    run.mkdir()
+    (run / "model").symlink_to(reward)
+    Audit(target=str(run), fast=True, n=6, tests=("T01",)).run()
+    assert (run / "audit" / "report.html").is_file() and not (reward / "audit").exists()
+    with pytest.raises(ValueError, match=r"is no run directory to put the audit into; name one with --out DIR"):
+        Audit(target=str(reward), fast=True).run()
+
+
+def test_a_run_is_held_against_its_data_its_start_and_its_log(tmp_path: Path) -> None:
+    from posttrain.jobs.catalogue import build_job
+    from tests.jobs.test_online_run import QUIET
+    from tests.jobs.tiny_run import base, reward_run, rows_file
+
+    rows = [{"prompt": f"What is {i} + 1?", "chosen": str(i + 1), "rejected": f"{i} or so, I think"} for i in range(40)]
+    fields = {
+        "model": base(tmp_path),
+        "data": rows_file(tmp_path / "p.jsonl", rows),
+        "steps": 2,
+        "batch": 4,
+        "threads": 1,
+    }
+    shown = {"validation": 12, "preflight": "off", "log_to": [], "samples": 0, "dtype": "fp32"}
+    build_job({**fields, **shown, "method": "dpo", "out": str(tmp_path / "dpo")}).run(QUIET)
+    made = Audit(target=str(tmp_path / "dpo"), fast=True, n=2, reward=reward_run(tmp_path)).run(QUIET)
+    body = json.loads((tmp_path / "dpo" / "audit" / "consistency.json").read_text(encoding="utf-8"))
+    ran = {r["id"] for r in body["results"] if r["verdict"] != "not_run" or r["rule"] == "information"}
+    assert {"C04", "C06", "C07", "C09", "C10", "C14", "C15"} <= ran
+    assert any(i["check"] == "C04" and "Remedy" in i["sentence"] for i in body["issues"]) and made.exit_code == 1
+    page = (tmp_path / "dpo" / "audit" / "report.html").read_text(encoding="utf-8")
+    assert "Data, reward model and policy" in page and "Chosen answers are the shorter ones" in page
+    Audit(target=str(tmp_path / "dpo"), out=str(tmp_path / "bare"), fast=True, n=2, consistency=False).run(QUIET)
+    assert not (tmp_path / "bare" / "consistency.json").exists()
