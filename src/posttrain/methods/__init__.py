@@ -6,6 +6,7 @@ from posttrain.methods.bco import BCO
 from posttrain.methods.choose import MultipleChoice
 from posttrain.methods.classify import SequenceClassification
 from posttrain.methods.cpo import CPO
+from posttrain.methods.dft import DFT
 from posttrain.methods.distill import Distill
 from posttrain.methods.dpo import DPO
 from posttrain.methods.embed import Contrastive
@@ -33,6 +34,7 @@ __all__ = [
     "AOT",
     "BCO",
     "CPO",
+    "DFT",
     "DPO",
     "GRPO",
     "KTO",
