@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,15 @@ def test_cleaned_rows_and_what_was_dropped(tmp_path: Path) -> None:
         Context(bars=False)
     )
     assert kept.kept == 7
+
+
+def test_a_reward_model_written_again_is_read_again(tmp_path: Path) -> None:
+    from posttrain.jobs.scoring import opened
+    from tests.jobs.tiny_run import reward_run
+
+    path = reward_run(tmp_path)
+    first = opened(path, "fp32", "cpu")
+    assert opened(path, "fp32", "cpu") is first
+    later = Path(path, "model", "config.json")
+    os.utime(later, ns=(later.stat().st_mtime_ns + 10**9,) * 2)
+    assert opened(path, "fp32", "cpu") is not first

@@ -77,8 +77,7 @@ class Filters(Spec):
     def quality(self) -> Quality:
         """The filters, ready. Raises ValueError for a reward that nobody knows."""
         reward = None if self.reward is None else Criterion.of(self.reward)
-        return Quality(self.shortest, self.longest, self.languages, self.same, self.repeats, self.template, self.pii, self.toxic,
-                       self.refuses, self.agree, reward, self.score, self.floor)  # fmt: skip
+        return Quality(**{**dict(self), "reward": reward})
 
 
 class DataJob(Job):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -75,9 +76,14 @@ def _score(value: float) -> Score:
     return Score(value, {"model": value}, f"reward model: {value:.3g}")
 
 
-@lru_cache(maxsize=4)
 def opened(path: str, dtype: str, device: str) -> ModelReward:
-    """A reward model, loaded once however many rewards name it."""
+    """A reward model, loaded once however many rewards name it, and anew when its directory was written again."""
+    files = Path(assembly.resolve(path)).glob("*")
+    return _opened(path, dtype, device, max((f.stat().st_mtime_ns for f in files), default=0))
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, dtype: str, device: str, written: int) -> ModelReward:
     return ModelReward(path, dtype, device)
 
 
