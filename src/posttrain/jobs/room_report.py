@@ -24,6 +24,7 @@ from posttrain.core.group import Group
 from posttrain.core.recipe import Spec
 from posttrain.core.run import fingerprint, versions
 from posttrain.data.read import read
+from posttrain.jobs.assembly import resolve
 from posttrain.jobs.job import Context, Job
 from posttrain.jobs.room import rows
 from posttrain.jobs.spent_kl import log_ratios
@@ -145,6 +146,8 @@ class RoomReport(Job):
             return {"estimate": math.log(n) - (n - 1) / n, "low": None, "high": None, "method": "upper bound"}
         if stage.model is None:
             return None
+        if resolve(stage.model) == resolve(self.reference):
+            return {"estimate": 0.0, "low": 0.0, "high": 0.0, "method": "the reference itself"}
         ratios = log_ratios(stage.model, self.reference, groups[:KL_PROMPTS], self.max_tokens, self.seed)
         kl = cluster_bootstrap(ratios, seed=self.seed)
         return {"estimate": kl.estimate, "low": kl.low, "high": kl.high, "method": kl.method}
