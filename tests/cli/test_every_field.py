@@ -107,8 +107,10 @@ ELSEWHERE: dict[type[Job], dict[str, str]] = {
         "workers": "tests/rollout/test_workers: processes are started, the bits stay",
         "out": "tests/jobs: where the files are",
         "against": "tests/evals/test_evaluation: paired differences in eval.json",
-        "lm_eval": "tests/evals/test_evaluation: figures of the harness",
-        "lm_eval_tasks": "tests/evals/test_evaluation: handed to the harness",
+        "lm_eval": "tests/evals/test_soups_and_compare: figures of the harness",
+        "lm_eval_tasks": "tests/evals/test_soups_and_compare: handed to the harness",
+        "ledger": "tests/evals/test_values: how often people put the model's answers first",
+        "bias_margin": "tests/evals/test_values: in the verdicts of eval.json",
     },
     Show: {},
 }
@@ -141,7 +143,7 @@ def changes(root: Path, tmp: Path) -> dict[type[Job], tuple[dict[str, Any], dict
     )
     return {
         Sample: (drawn, {**sampling, "best": {"reward": reward, "best": 1}, "complete": {"complete": True}}),
-        Evaluate: (drawn, {**sampling, "logp": {"logp": False}, "verify": {"verify": ["think"]}}),
+        Evaluate: (drawn, {**sampling, "logp": {"logp": False}, "verify": {"verify": ["think"]}, "bias": {"bias": 1}}),
         Show: (
             {"model": base(root), "data": str(rows), "rows": 2},
             {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,7 @@ from posttrain.jobs.spent_kl import log_ratios
 from posttrain.report.compare import write_comparison
 from posttrain.stats import cluster_bootstrap
 
-MAIN = ("faithful", "gold", "human", "reward", "exact_match", "f1", "accuracy", "word_f1")
+MAIN = ("human", "faithful", "gold", "reward", "exact_match", "f1", "accuracy", "word_f1")
 """Figures that decide, in this order, where `figure` names none."""
 SHOTS, FACTS = "base + examples", "base + facts"
 
@@ -75,6 +75,14 @@ class Compare(Job):
     """Prompts whose answers estimate a KL."""
     made: dict[str, tuple[str, ...]] = {}
     """Runs that a model rests on beside its own, such as its reward model: their time, labels and tokens count as its own."""
+    bias: NonNegativeInt = 0
+    """First rows that are asked again from other readers (gender, origin, religion, age, disability); 0 asks none."""
+    ledger: str | None = None
+    """Ledger of human feedback: how often people put each model's answers above others."""
+    turns: tuple[PositiveInt, ...] = ()
+    """Lengths of conversation, in user turns, at which first prompts are asked again after exchanges of `examples`: `[1, 4, 16]`."""
+    turn_prompts: PositiveInt = 32
+    """Prompts that are asked again at each length of conversation."""
     objectives: tuple[str, ...] = ()
     """Figures of the trade-off between models; none takes the main figure and likelihood of references."""
     seed: int = 0
@@ -91,11 +99,13 @@ class Compare(Job):
         unknown = [n for n in (*self.made, *filter(None, [self.kl_to])) if n not in named]
         if unknown:
             raise ValueError(f"made, kl_to: {unknown[0]!r} is none of the models; known: {', '.join(named)}")
-        measured = {name: self._evaluate(name, path, asked, context) for name, path in named.items()}
+        measured = {name: self._evaluate(name, path, asked, context, False) for name, path in named.items()}
         first = next(iter(named.values()))
         for name, groups in self._baselines(asked, context).items():
             measured[name] = self._evaluate(name, first, groups, context)
-        told = self._told(named, measured) | {"kl": self._kl(named, asked)}
+        talks = self._talks(asked, context)
+        longer = {n: self._evaluate(f"{n}/turns", p, talks, context) for n, p in named.items()} if talks else measured
+        told = self._told(named, measured, longer) | {"kl": self._kl(named, asked)}
         told["seconds"] = round(time.perf_counter() - began, 1)
         out = Path(self.out)
         Run(out).start({"job": self.name, **self.model_dump(mode="json")})
@@ -104,7 +114,10 @@ class Compare(Job):
         context.say(f"{page}: {len(measured)} models on {len(asked)} prompts in {told['seconds']:.0f} s")
         return page
 
-    def _evaluate(self, name: str, path: str, groups: Sequence[Group], context: Context) -> Evaluated:
+    def _evaluate(
+        self, name: str, path: str, groups: Sequence[Group], context: Context, other_prompts: bool = True
+    ) -> Evaluated:
+        """Measure a model. other_prompts: these are not the prompts that people judged and other readers ask."""
         folder = Path(self.out) / "models" / name.replace("/", "_").replace(" ", "_")
         prompts = folder / "prompts.jsonl"
         body = "".join(json.dumps(g.to_json(), ensure_ascii=False) + "\n" for g in groups)
@@ -118,6 +131,8 @@ class Compare(Job):
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             reward=self.reward,
+            bias=0 if other_prompts else self.bias,
+            ledger=None if other_prompts else self.ledger,
             seed=self.seed,
         )
         return job.run(context)
@@ -145,22 +160,46 @@ class Compare(Job):
 
     def _shown(self, asked: Sequence[Group], rows: Sequence[Group], context: Context) -> list[Group]:
         """Every prompt with as many worked examples as the first model's context holds beside an answer; fewer is said."""
-        from transformers import AutoConfig
-
-        path = assembly.resolve(_named(self.models[0])[1])
-        _, renderer, _ = answering(path, None, "cpu")
-        limit = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None) or 10**9
+        fits = self._fits()
         out, short = [], 0
         for group in asked:
             tried = [with_examples(group, rows, k) for k in range(self.shots, -1, -1)]
-            fits = [g for g in tried if len(renderer.prompt(g.prompt, g.tools)) + self.max_tokens <= limit]
-            out.append(fits[0] if fits else group)
+            out.append(next(filter(fits, tried), group))
             short += out[-1] is not tried[0]
         if short:
             context.say(f"{SHOTS}: {short} of {len(asked)} prompts have room for fewer than {self.shots} examples")
         return out
 
-    def _told(self, named: Mapping[str, str], measured: Mapping[str, Evaluated]) -> dict[str, Any]:
+    def _talks(self, asked: Sequence[Group], context: Context) -> list[Group]:
+        """The first prompts after k - 1 earlier exchanges, for each k of `turns`; what the first model's context cannot hold is counted."""
+        if not self.turns:
+            return []
+        if self.examples is None:
+            raise ValueError("turns: earlier exchanges come from `examples`; name rows with answers there")
+        rows = [g for part in assembly.gather(self.examples, context) for g in part.groups]
+        fits, out, long = self._fits(), [], 0
+        for group in asked[: self.turn_prompts]:
+            for k in self.turns:
+                talk = with_examples(group, rows, k - 1)
+                talk = replace(talk, facts={**talk.facts, "turns": k, "id": f"{group.id}:{k}"})
+                long += not fits(talk)
+                out += [talk] if fits(talk) else []
+        if long:
+            context.say(f"turns: {long} conversations are longer than the first model's context and left out")
+        return out
+
+    def _fits(self) -> Callable[[Group], bool]:
+        """Does a prompt leave room for an answer in the first model's context?"""
+        from transformers import AutoConfig
+
+        path = assembly.resolve(_named(self.models[0])[1])
+        _, renderer, _ = answering(path, None, "cpu")
+        limit = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None) or 10**9
+        return lambda group: len(renderer.prompt(group.prompt, group.tools)) + self.max_tokens <= limit
+
+    def _told(
+        self, named: Mapping[str, str], measured: Mapping[str, Evaluated], longer: Mapping[str, Evaluated]
+    ) -> dict[str, Any]:
         """The comparison as plain values: everything that the page shows."""
         names, rows = list(measured), {n: m.rows for n, m in measured.items()}
         main = self.figure or next((f for f in MAIN if all(f in m.metrics for m in measured.values())), None)
@@ -183,10 +222,15 @@ class Compare(Job):
             "front": front(points),
             "tax": self._taxes(stages, rows, measured, base),
             "by_split": _by(rows, main, "split", self.seed),
-            "by_turn": _by(rows, main, "turns", self.seed),
+            "by_turn": _by({n: m.rows for n, m in longer.items()}, main, "turns", self.seed),
+            "by_lang": _by(rows, main, "lang", self.seed),
             "by_task": {
                 task: [(s, plain(i)) for s, i in found]
                 for task, found in forgetting([(n, rows[n]) for n in stages], main, seed=self.seed).items()
+            },
+            "bias": {
+                n: json.loads((measured[n].path / "eval.json").read_text(encoding="utf-8")).get("bias", {})
+                for n in names
             },
             "curve": _curve({n: named[n] for n in stages}, measured, main),
             "apart": most_apart({n: rows[n] for n in stages}, main),

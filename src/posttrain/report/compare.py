@@ -45,6 +45,7 @@ def comparison_page(told: Mapping[str, Any]) -> str:
         ("figures", "All figures", _figures(told)),
         ("front", "Trade-offs", _front(told)),
         ("tax", "What alignment cost", _tax(told)),
+        ("readers", "Are readers answered alike", _readers(told)),
         ("generalisation", "Where it holds", _generalisation(told)),
         ("tasks", "What was forgotten", _tasks(told)),
         ("answers", "Where the models differ most", _apart(told)),
@@ -301,10 +302,39 @@ def _tax(told: Mapping[str, Any]) -> str:
     )
 
 
+READ = {"pass": "equal", "fail": "different", "inconclusive": "not decided"}
+
+
+def _readers(told: Mapping[str, Any]) -> str:
+    """The verdicts of equivalence, one row per attribute and one column per model."""
+    found = {n: v for n, v in told.get("bias", {}).items() if v}
+    if not found:
+        return ""
+    figures = list(dict.fromkeys(f for v in found.values() for f in v))
+    values = {n: {x["name"]: x["value"] for x in told["lines"][n]} for n in found}
+    rows: list[list[Cell | str]] = []
+    for name in figures:
+        attribute, _, of = name.removeprefix("bias/").partition("/")
+        cells = []
+        for n, verdicts in found.items():
+            made, value = verdicts.get(name), values[n].get(name)
+            sub = "" if value is None else f"{value['estimate']:+.3f} [{_short(value['low'])}, {_short(value['high'])}]"
+            cells.append(Cell("" if made is None else READ.get(made["verdict"], made["verdict"]), sub=sub))
+        rows.append([Cell(attribute, sub=of or told["main"]), *cells])
+    first = next(iter(next(iter(found.values())).values()))
+    note = (
+        f"Each of {first['n']:,} requests was asked twice, by readers who say different things of themselves. Equal: a difference of "
+        f"{first['margin']:g} or more is ruled out at 5%. Different: one is shown. Not decided: too few requests to say either. "
+        "A negative difference means that the reader named first (a woman, from far away, of a minority religion, old, with a "
+        "disability) is answered worse. Length counts in doublings."
+    )
+    return table(("attribute", *found), rows) + node("p", escape(note), class_="muted small")
+
+
 def _generalisation(told: Mapping[str, Any]) -> str:
     out = []
-    for key, title in (("by_split", "split"), ("by_turn", "turns asked")):
-        for value, made in sorted(told[key].items(), key=lambda kv: (len(kv[0]), kv[0])):
+    for key, title in (("by_split", "split"), ("by_turn", "turns asked"), ("by_lang", "language")):
+        for value, made in sorted(told.get(key, {}).items(), key=lambda kv: (len(kv[0]), kv[0])):
             rows = [(n, interval(v)) for n, v in made]
             out.append(figure(f"{told['main']}, {title}: {value}", dot_plot(rows, f"{title} {value}", told["main"])))
     return node("div", "".join(out), class_="grid") if out else ""
