@@ -2,8 +2,8 @@
 
 An SFT model of all tasks but `catalogue` goes on to learn it, in two runs of equal length: from demonstrations of that task alone, and from
 as many rows of which half are of the tasks learned before. Gold on held-out prompts before and after; one raw row per (seed, stage,
-prompt), written a seed at a time, so that a cut study goes on. `--check` recomputes every figure from the committed rows; `--cell` runs one small seed and writes nothing here.
-The reading room is a simulation.
+prompt), written a seed at a time, so that a cut study goes on. `--check` recomputes every figure from the committed rows; `--cell` runs
+one small seed and writes nothing here. The reading room is a simulation.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def judged(place: Path, rankings: Sequence[list[list[int]]]) -> str:
     with opened.write() as connection:
         person = accounts.named(connection, "ann")
         for _ in rankings:
-            task = next_task(connection, person, queues.find(connection))
+            task = next_task(connection, person, queues.find(connection), random.Random(0))
             assert isinstance(task, Task)
             number = int(_question(connection, task).removeprefix("question "))
             tiers = tuple(tuple(t) for t in rankings[number])

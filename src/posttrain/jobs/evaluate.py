@@ -191,7 +191,7 @@ class Evaluate(Job):
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
 
         def answer(groups: Sequence[Group]) -> list[Group]:
-            made: list[Group] = model.generate([Request(g.prompt, drawn, 1, self.seed, g.id, g.facts) for g in groups])
+            made: list[Group] = model.generate([Request(g.prompt, drawn, 1, self.seed, g.id, facts=g.facts) for g in groups])
             return made
 
         def measured(groups: Sequence[Group], made: Sequence[Group]) -> list[dict[str, Any]]:
