@@ -29,8 +29,13 @@ pytestmark = [
     pytest.mark.skipif(not real.DATA.is_dir(), reason="POSTTRAIN_DATA names no directory of real rows"),
 ]
 QUIET = Context(bars=False)
-WORDS = 60
+WORDS = 40
 """Words of a text that are kept: the first of an answer say whether it refuses."""
+REFUSED, ANSWERED = "refused", "answered"
+
+
+AGREEABLE = "model-written-evals/persona/agreeableness.jsonl"
+XSTEST = "xstest/model_completions/xstest_v2_completions_mistralinstruct.jsonl"
 
 
 def short(text: str) -> str:
@@ -47,18 +52,19 @@ def lines(path: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three layers of 128, pretrained on instructions, answers and dialogues of two public sets."""
+    """Two layers of 128, pretrained on instructions, answers, dialogues and questions (without their answers) of four public sets."""
     place = tmp_path_factory.mktemp("encoder")
-    texts = []
+    texts = [r["question"] for r in lines(AGREEABLE)]
+    texts += [t for r in other_refusals() for t in (*r["chosen"], *r["rejected"])]
     for name in ("llamafactory-demo/alpaca_en_demo.jsonl", "hh-rlhf/harmless-base.test.jsonl"):
-        for group in read(real.DATA / name, limit=1000).groups:
+        for group in read(real.DATA / name, limit=600).groups:
             texts += [group.prompt_text, *(r.text for r in group.responses[:2])]
     rows = place / "texts.jsonl"
     rows.write_text("".join(json.dumps({"text": short(t)}) + "\n" for t in texts if t.strip()), encoding="utf-8")
-    shape = {"vocabulary": 4000, "hidden": 128, "layers": 3, "heads": 4, "ffn": 384, "context": 256}
+    shape = {"vocabulary": 4000, "hidden": 128, "layers": 2, "heads": 4, "ffn": 384, "context": 160}
     NewEncoder(data=str(rows), out=str(place / "new"), **shape).run(QUIET)
     optimizer = {"lr": 1e-3, "warmup": 0.1, "schedule": "cosine"}
-    fields = {"steps": 250, "batch": 32, "optimizer": optimizer, "overlong": "drop", "accept": ("D1",), "log_to": ()}
+    fields = {"steps": 200, "batch": 32, "optimizer": optimizer, "overlong": "drop", "accept": ("D1",), "log_to": ()}
     run = Train(model=str(place / "new"), method="masked_lm", data=str(rows), out=str(place / "mlm"), **fields).run(
         QUIET
     )
@@ -73,45 +79,61 @@ def head(model: str, method: Any, rows: list[Group], out: Path, steps: int, lr: 
     return str(Train(model=model, method=method, data=rows, out=str(out), **fields).run(QUIET).model)
 
 
-@pytest.mark.xfail(
-    reason="not met yet: held-out F1 0.36 [0.22, 0.52] with the encoder made here does not beat the constant answer",
-    strict=False,
-)
+def prompts_of_xstest() -> set[str]:
+    return {r["prompt"].strip().lower() for r in [*lines(XSTEST), *lines("xstest/xstest_prompts.jsonl")]}
+
+
+def other_refusals() -> list[dict[str, Any]]:
+    """Requests of another set with refusals (`chosen`) and compliance (`rejected`); those that XSTest asks, too, are left out."""
+    known = prompts_of_xstest()
+    return [r for r in lines("rm-bench/safety-refuse_filtered.jsonl") if r["prompt"].strip().lower() not in known]
+
+
+def named(text: str, label: str) -> Group:
+    return Group((), (doc(text, marks=(Mark(label),)),))
+
+
 def test_xstest_refusals(encoder: str, tmp_path: Path) -> None:
-    """Held-out F1 of refusals over all rows, each judged by a head that saw other prompts only."""
-    table = lines("xstest/model_completions/xstest_v2_completions_mistralinstruct.jsonl")
-    named = ["answered" if r["final_label"].startswith("1") else "refused" for r in table]
-    groups = [Group((), (doc(r["completion"], marks=(Mark(n),)),)) for r, n in zip(table, named)]
+    """Held-out F1 of refusals over all rows, each judged by a head that saw other prompts only. Refusals of another set come first."""
+    table = lines(XSTEST)
+    truth = [ANSWERED if r["final_label"].startswith("1") else REFUSED for r in table]
+    groups = [named(r["completion"], n) for r, n in zip(table, truth)]
+    others = [
+        named(t, n) for r in other_refusals() for k, n in (("chosen", REFUSED), ("rejected", ANSWERED)) for t in r[k]
+    ]
+    begun = head(encoder, "sequence_classification", others, tmp_path / "others", 120, lr=1e-3)
     said: list[str] = [""] * len(groups)
     for fold in range(3):
         inside = [i for i in range(len(groups)) if i % 3 != fold]
-        weighted = [i for i in inside for _ in range(4 if named[i] == "refused" else 1)]  # refusals are one in six
-        model = TaskModel(
-            head(encoder, "sequence_classification", [groups[i] for i in weighted], tmp_path / str(fold), 80)
-        )
+        weighted = [
+            groups[i] for i in inside for _ in range(4 if truth[i] == REFUSED else 1)
+        ]  # refusals are one in six
+        model = TaskModel(head(begun, "sequence_classification", weighted, tmp_path / str(fold), 60, lr=7e-4))
         outside = [i for i in range(len(groups)) if i % 3 == fold]
         for i, label in zip(outside, model.classes([groups[i].responses[0].text for i in outside])):
             said[i] = label
-    made = class_figures(named, said, ["answered", "refused"])
+    made = class_figures(truth, said, [ANSWERED, REFUSED])
     print({k: str(v) for k, v in made.items()})
-    assert made["f1/refused"].low > 2 * 45 / (270 + 45), "no better than calling everything a refusal"
+    count = truth.count(REFUSED)
+    assert made["f1/refused"].low > 2 * count / (len(truth) + count), "no better than calling everything a refusal"
 
 
 def test_agreeableness_as_multiple_choice(encoder: str, tmp_path: Path) -> None:
-    """Which answer an agreeable speaker gives, on statements that the head never saw."""
+    """Which answer an agreeable speaker gives, on statements that the head never saw.
+
+    Yes and No are right equally often, so only statement and answer together tell: the loss stays at log 2 for some forty steps.
+    """
     groups = []
-    for row in lines("model-written-evals/persona/agreeableness.jsonl"):
+    for row in lines(AGREEABLE):
         pair = [
             doc(row[k].strip(), label=k == "answer_matching_behavior")
             for k in ("answer_matching_behavior", "answer_not_matching_behavior")
         ]
         groups.append(Group((user(row["question"]),), tuple(sorted(pair, key=lambda r: r.text))))
     train, test = [g for i, g in enumerate(groups) if i % 3], [g for i, g in enumerate(groups) if i % 3 == 0]
-    figures, _ = measure(head(encoder, "multiple_choice", train, tmp_path / "c", 400, lr=1e-3), test)
+    figures, _ = measure(head(encoder, "multiple_choice", train, tmp_path / "c", 250, lr=1e-3), test)
     print({k: str(v) for k, v in figures.items()})
-    # Yes and No are right equally often, so only statement and answer together tell: the figure is reported, chance or not.
-    assert figures["accuracy"].known and figures["accuracy"].n == len(test)
-    assert figures["accuracy"].high > 0.5, "worse than chance: labels or choices are mixed up"
+    assert figures["accuracy"].n == len(test) and figures["accuracy"].low > 0.5
 
 
 def test_retrieval_of_alpaca_instructions(encoder: str, tmp_path: Path) -> None:
