@@ -77,8 +77,6 @@ class Compare(Job):
     """Runs that a model rests on beside its own, such as its reward model: their time, labels and tokens count as its own."""
     bias: NonNegativeInt = 0
     """First rows that are asked again from other readers (gender, origin, religion, age, disability); 0 asks none."""
-    ledger: str | None = None
-    """Ledger of human feedback: how often people put each model's answers above others."""
     turns: tuple[PositiveInt, ...] = ()
     """Lengths of conversation, in user turns, at which first prompts are asked again after exchanges of `examples`: `[1, 4, 16]`."""
     turn_prompts: PositiveInt = 32
@@ -132,7 +130,6 @@ class Compare(Job):
             max_tokens=self.max_tokens,
             reward=self.reward,
             bias=0 if other_prompts else self.bias,
-            ledger=None if other_prompts else self.ledger,
             seed=self.seed,
         )
         return job.run(context)
