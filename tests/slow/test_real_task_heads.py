@@ -32,8 +32,6 @@ QUIET = Context(bars=False)
 WORDS = 40
 """Words of a text that are kept: the first of an answer say whether it refuses."""
 REFUSED, ANSWERED = "refused", "answered"
-
-
 AGREEABLE = "model-written-evals/persona/agreeableness.jsonl"
 XSTEST = "xstest/model_completions/xstest_v2_completions_mistralinstruct.jsonl"
 
@@ -84,7 +82,7 @@ def prompts_of_xstest() -> set[str]:
 
 
 def other_refusals() -> list[dict[str, Any]]:
-    """Requests of another set with refusals (`chosen`) and compliance (`rejected`); those that XSTest asks, too, are left out."""
+    """Answers of another set, refusals among them, for pretraining; requests that XSTest asks, too, are left out."""
     known = prompts_of_xstest()
     return [r for r in lines("rm-bench/safety-refuse_filtered.jsonl") if r["prompt"].strip().lower() not in known]
 
@@ -94,21 +92,17 @@ def named(text: str, label: str) -> Group:
 
 
 def test_xstest_refusals(encoder: str, tmp_path: Path) -> None:
-    """Held-out F1 of refusals over all rows, each judged by a head that saw other prompts only. Refusals of another set come first."""
+    """Held-out F1 of refusals over all rows, each judged by a head that saw other prompts only."""
     table = lines(XSTEST)
     truth = [ANSWERED if r["final_label"].startswith("1") else REFUSED for r in table]
     groups = [named(r["completion"], n) for r, n in zip(table, truth)]
-    others = [
-        named(t, n) for r in other_refusals() for k, n in (("chosen", REFUSED), ("rejected", ANSWERED)) for t in r[k]
-    ]
-    begun = head(encoder, "sequence_classification", others, tmp_path / "others", 120, lr=1e-3)
     said: list[str] = [""] * len(groups)
     for fold in range(3):
         inside = [i for i in range(len(groups)) if i % 3 != fold]
         weighted = [
             groups[i] for i in inside for _ in range(4 if truth[i] == REFUSED else 1)
         ]  # refusals are one in six
-        model = TaskModel(head(begun, "sequence_classification", weighted, tmp_path / str(fold), 60, lr=7e-4))
+        model = TaskModel(head(encoder, "sequence_classification", weighted, tmp_path / str(fold), 60, lr=7e-4))
         outside = [i for i in range(len(groups)) if i % 3 == fold]
         for i, label in zip(outside, model.classes([groups[i].responses[0].text for i in outside])):
             said[i] = label

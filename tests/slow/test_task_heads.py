@@ -17,6 +17,8 @@ from posttrain.readingroom.spans import asked_notices, tagged_notices
 
 pytestmark = pytest.mark.slow
 QUIET = Context(bars=False)
+LIMIT = 180
+"""Seconds of processor time, so that a machine busy with other work changes nothing."""
 
 
 def run(method: str, rows: list, out: Path, steps: int, batch: int, lr: float) -> str:
@@ -27,21 +29,23 @@ def run(method: str, rows: list, out: Path, steps: int, batch: int, lr: float) -
 
 
 def test_spans_of_notices(tmp_path: Path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     model = run("token_classification", tagged_notices(1600), tmp_path / "m", 200, 8, 2e-3)
-    print(f"{time.monotonic() - began:.0f} s")
+    seconds = time.process_time() - began
+    print(f"{seconds:.0f} s of a processor")
     figures, _ = measure(model, tagged_notices(300, split="held-out"))
     print({k: str(v) for k, v in figures.items()})
-    assert figures["f1"].low > 0.95
+    assert figures["f1"].low > 0.95 and seconds < LIMIT
 
 
 def test_answers_on_notices(tmp_path: Path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     model = run("question_answering", asked_notices(640), tmp_path / "m", 80, 16, 1e-3)
-    print(f"{time.monotonic() - began:.0f} s")
+    seconds = time.process_time() - began
+    print(f"{seconds:.0f} s of a processor")
     figures, _ = measure(model, asked_notices(300, split="held-out"))
     print({k: str(v) for k, v in figures.items()})
-    assert figures["f1"].low > 0.95
+    assert figures["f1"].low > 0.95 and seconds < LIMIT
 
 
 @pytest.mark.skipif(lm_eval.program() is None, reason="lm_eval is not installed: make lm-eval")
