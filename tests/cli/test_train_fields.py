@@ -29,6 +29,7 @@ from posttrain.data.source import Offline
 from posttrain.engine.optimizer import Optimizer
 from posttrain.jobs import assembly, mixing
 from posttrain.jobs.job import Context, Data, Selection, as_data
+from posttrain.jobs.probe import Again, Probe
 from posttrain.jobs.train import Train
 from posttrain.jobs.training import Training
 from posttrain.methods.distill import Match
@@ -44,6 +45,16 @@ from tests.laws.build import engine_for
 from tests.models.tiny import tiny_directory
 
 
+def vowels(prompts: list[str], responses: list[str]) -> list[float]:
+    """A reward that tells the answers of a model with random weights apart."""
+    return [float(sum(c in "aeiou" for c in r)) for r in responses]
+
+
+def consonants(prompts: list[str], responses: list[str]) -> list[float]:
+    """Another one."""
+    return [float(sum(c.isalpha() for c in r)) - v for r, v in zip(responses, vowels(prompts, responses), strict=True)]
+
+
 class Row(NamedTuple):
     """A changed value; the observation that must differ; what both runs have set besides."""
 
@@ -55,6 +66,20 @@ class Row(NamedTuple):
 HELD = {"validation": 4, "method": "sft"}
 ONLINE = {"method": "grpo", "rollout": {"n": 2, "max_new_tokens": 4}, "reward": {"name": "length", "limit": 1}}
 WORSENING = {**HELD, "evaluate_every": 1, "steps": 4, "optimizer": {"lr": 2.0, "warmup": 0.0, "schedule": "constant"}}
+LIMITED = {
+    **ONLINE,
+    "method": {"name": "grpo", "beta": 0.04},
+    "reward": f"{__name__}:vowels",
+    "limits": {"kl": 1e-6, "action": "rollback"},
+    "checkpoint_every": 1,
+    "optimizer": {"lr": 0.02, "warmup": 0.0},
+}
+PROBED = {
+    **ONLINE,
+    "reward": f"{__name__}:vowels",
+    "probe": {"data": "@long", "gold": f"{__name__}:consonants", "every": 1},
+}
+GOES_ON = {**LIMITED, "again": {"lr": 0.5}}
 CODE = """from transformers import LlamaForCausalLM
 
 
@@ -85,6 +110,8 @@ TRAIN: dict[str, Row] = {
         "metrics",
         ONLINE,
     ),
+    "probe": Row({"data": "@long", "gold": {"name": "target_length", "target": 4}, "every": 1}, "metrics", ONLINE),
+    "again": Row({"lr": 0.5}, "metrics", LIMITED),
     "template": Row("chatml", "metrics"),
     "mask": Row("last", "metrics", {"data": "@talk"}),
     "max_tokens": Row(40, "metrics", {"data": "@long", "overlong": "drop"}),
@@ -140,11 +167,26 @@ DATA: dict[str, Row] = {
     "weight": Row(5.0, "rows"),
     "task": Row("sums", "names"),
 }
+PROBE: dict[str, Row] = {
+    "data": Row("@labels", "metrics", PROBED),
+    "gold": Row({"name": "target_length", "target": 4}, "metrics", PROBED),
+    "prompts": Row(2, "metrics", PROBED),
+    "every": Row(2, "metrics", PROBED),
+    "n": Row(2, "metrics", PROBED),
+    "action": Row("rollback", "files", PROBED),
+}
+AGAIN: dict[str, Row] = {
+    "beta": Row(2.0, "metrics", GOES_ON),
+    "lr": Row(0.25, "metrics", GOES_ON),
+    "times": Row(1, "metrics", GOES_ON),
+}
 TABLES: list[tuple[type[Spec], str, dict[str, Row]]] = [
     (Train, "", TRAIN),
     (Optimizer, "optimizer", OPTIMIZER),
     (Selection, "train", SELECTION),
     (Lora, "lora", LORA),
+    (Probe, "probe", PROBE),
+    (Again, "again", AGAIN),
 ]
 USUAL: dict[str, Any] = {
     "model": "@base",
@@ -203,7 +245,12 @@ class Bench:
         return [{"role": role, "content": text} for role, text in said]
 
     def filled(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: self.names.get(v, v) if isinstance(v, str) else v for k, v in fields.items()}
+        def named(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {k: named(v) for k, v in value.items()}
+            return self.names.get(value, value) if isinstance(value, str) else value
+
+        return {k: named(v) for k, v in fields.items()}
 
     def watched(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What a run shows, by name; `refused` alone where it did not start."""

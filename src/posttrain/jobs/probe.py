@@ -3,9 +3,9 @@
     probe: {data: held_out.jsonl, gold: runs/other-rm, every: 50, action: rollback}
     again: {beta: 2}
 
-The rule is `train.monitors.StopRule` (gold falls while the proxy does not; Gao et al. 2023, arXiv:2210.10760). The first look is before step 1,
-every look draws with the same seeds, and the state of the best look is kept where the run may have to go back. Leaves out which feature of the
-answers (length, markup, refusals) explains a gain, and a queue for people.
+The rule is `train.monitors.StopRule` (gold falls while the proxy does not; Gao et al. 2023, arXiv:2210.10760). The first look is before
+step 1, every look draws with the same seeds, and the state of the best look is kept where the run may have to go back. Leaves out which
+feature of the answers (length, markup, refusals) explains a gain, and a queue for people.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Again(Spec):
 
 
 class Probing(Quiet):
-    """The hook that looks. latest: the figures of a step that looked. sick: the step at which the rule spoke. keep: stores the best state."""
+    """The hook that looks. latest: figures of a step that looked. sick: the step at which the rule first spoke. keep: stores the best state."""
 
     def __init__(
         self, probe: Probe, asked: Sequence[Group], drawn: Rollouts, steps: int, say: Callable[[str], None]

@@ -1,4 +1,4 @@
-"""Checks of what scores the answers, before step 1: R4 (the reward model is the one that was trained) and R8 (somebody looks besides the reward).
+"""Checks of what scores the answers, before step 1: R4 (the reward model is the one that was trained), R8 (somebody looks besides it).
 
 R4 compares the head in memory with the one on disk, orders pairs that the reward model learned from, and scores the same answers alone and
 among others. R8 cannot see over-optimisation early; it asks for what will: a `probe`, and an audit of each reward model.

@@ -1,9 +1,10 @@
 """Where a run begins again: after a kill from its newest checkpoint, after a fault from the last state that was well.
 
-There it ends, or goes on with a new seed and a changed setting, as the recipe says; what is kept of a step that cannot be taken is here too.
+There it ends, or goes on with a new seed and a changed setting, as the recipe says. What is kept of a step that cannot be taken is here
+too.
 
-A passed limit leads to the last checkpoint before it, the stop rule of a probe to the best look. What a run tells about its rollbacks stands
-in its checkpoints, so that a run that is killed afterwards goes on as it would have.
+A passed limit leads to the last checkpoint before it, the stop rule of a probe to the best look. What a run tells about its rollbacks
+stands in its checkpoints, so that a run that is killed afterwards goes on as it would have.
 """
 
 from __future__ import annotations

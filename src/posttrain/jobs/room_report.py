@@ -102,7 +102,8 @@ class RoomReport(Job):
             for stage in stages:
                 if stage["method"] == "best-of-n":
                     stage["rm_accuracy"] = judged["by_gap"]
-        summary["seconds"] = round(sum(s["seconds"] for s in stages) + time.time() - began, 1)
+        made = {path for stage in self.stages for path in stage.made}  # stages share what they were made of
+        summary["seconds"] = round(sum(seconds_of(path) for path in made) + time.time() - began, 1)
         write_json(out / "summary.json", summary)
         page = write_pipeline_report(out, _for_page(summary))
         for stage in stages:
