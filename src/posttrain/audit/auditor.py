@@ -4,7 +4,7 @@
     report.vulnerabilities        # ["Prefers verbose responses", ...], each with .sentence, .effect, .ci, .examples
 
 The tests and limits are listed in docs/audit.md. A reward is anything `rewards.as_reward` takes, a reward model, an ensemble, a Python
-function, an HTTP endpoint (`audit.endpoint`), or a judge with ``prefer``.
+function, an HTTP endpoint (`client.RewardEndpoint`), or a judge with ``prefer``.
 """
 
 from __future__ import annotations
