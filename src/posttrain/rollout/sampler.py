@@ -182,7 +182,8 @@ class Sampler:
     def _finish(self, jobs: list[Job]) -> list[list[Sample]]:
         done: dict[int, list[Sample]] = {id(job): [] for job in jobs}
         # Long prompts first would leave the last slots idle at the end; equal lengths prefill together.
-        for s in self.finished(iter(sorted(jobs, key=lambda j: len(j.ids)))):
+        ordered = sorted(jobs, key=lambda j: len(j.ids))
+        for s in self.finished(iter(ordered)):
             done[id(s.job)].append(s)
         return [sorted(done[id(job)], key=lambda s: s.index) for job in jobs]
 
@@ -219,8 +220,7 @@ class Sampler:
             )
             for s in samples
         ]
-        ids = np.array(job.ids, dtype=np.int64)
-        return Group(as_chat(r.prompt), tuple(responses), facts=r.facts, prompt_tokens=ids, tools=r.tools)
+        return Group(as_chat(r.prompt), tuple(responses), facts=r.facts, prompt_tokens=np.array(job.ids), tools=r.tools)
 
     def text(self, sample: Sample) -> str:
         """Text of a sample, without its stop token or stop string."""

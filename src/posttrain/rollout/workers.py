@@ -142,31 +142,31 @@ class Workers:
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
 
     def _listen(self, worker: _Worker) -> None:
-        """Take what a process says until it ends."""
+        """Take what a process says until it ends, and take back what it has not answered."""
         why = ""
-        assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            if not line.endswith("\n"):  # killed in the middle of a line
-                break
-            told = json.loads(line)
-            why = told.get("error", why)
+        try:
+            for told in _lines(worker.process):
+                why = told.get("error", why)
+                with self._change:
+                    if "job" in told:
+                        job = worker.asked[told["job"]]
+                        self._done[told["job"]] += [self.sampler.drawn(job, *sample) for sample in told["samples"]]
+                        self._answered += job.n
+                        del worker.asked[told["job"]]
+                    worker.ready = not why
+                    self._fill(worker)
+                    self._change.notify()
+        finally:
             with self._change:
-                if "job" in told:
-                    job = worker.asked.pop(told["job"])
-                    self._done[told["job"]] += [self.sampler.drawn(job, *sample) for sample in told["samples"]]
-                    self._answered += job.n
-                worker.ready = not why
-                self._fill(worker)
+                early = worker in self._workers
+                if early:
+                    self._workers.remove(worker)
+                    self._waiting.extendleft(worker.asked.items())
+                worker.asked.clear()
                 self._change.notify()
-        with self._change:
-            if worker not in self._workers:  # ended from here
-                return
-            self._workers.remove(worker)
-            self._waiting.extendleft(worker.asked.items())
-            worker.asked.clear()
-            self._change.notify()
-        why = why or f"exit {worker.process.wait()}"
-        self.say(f"a sampling worker ended early ({why}); its prompts are answered here")
+        if early:
+            why = why or f"exit {worker.process.wait()}"
+            self.say(f"a sampling worker ended early ({why}); its prompts are answered here")
 
     def _fill(self, worker: _Worker) -> None:
         """Give a process prompts for all its slots and a few more."""
@@ -215,6 +215,14 @@ def _alike(sampler: Sampler) -> bool:
         and weight.device.type == "cpu"
         and weight.dtype == torch.float32
     )
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    """What a process says, without a line in whose middle it was killed."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.endswith("\n"):
+            yield json.loads(line)
 
 
 def _start() -> subprocess.Popen[str]:
