@@ -78,7 +78,7 @@ class Again(Spec):
 
 
 class Probing(Quiet):
-    """The hook that looks. latest: figures of a step that looked. sick: the step at which the rule first spoke. keep: stores the best state."""
+    """The hook that looks. latest: figures of a step that looked. sick: the step at which the rule spoke. keep: stores the best."""
 
     def __init__(
         self, probe: Probe, asked: Sequence[Group], drawn: Rollouts, steps: int, say: Callable[[str], None]

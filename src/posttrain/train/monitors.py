@@ -3,7 +3,7 @@
 A `Watch` reads the history of one figure and says what is wrong, or nothing. `Monitors` is the hook that keeps the histories, raises each
 alert once (log, progress output, manifest, report) and, for the limits that the recipe sets, ends the run. Ranges are those of axolotl's
 guide to stable RL where it gives one, else starting values; docs/monitors.md has the table. `StopRule` is the one rule against
-over-optimisation: gold falls while the proxy does not (Gao et al. 2023, arXiv:2210.10760). Going back and going on after it belong to the jobs.
+over-optimisation: gold falls while the proxy does not (Gao et al. 2023, arXiv:2210.10760). Going back belongs to the jobs.
 """
 
 from __future__ import annotations
