@@ -3,9 +3,10 @@
 On the embedded model, per seed one world of the reading room (a simulation). `sft` is trained on demonstrations. `dpo_ai` is sft with DPO
 on pairs of a judge who sees gold through noise of known size; `revised` learns the final answers of critique and revision, `two_stage` is
 revised with that judge's pairs (Bai et al. 2022, arXiv:2212.08073). `fifty` is the base trained on 50 clean rows, `synth` on what the base
-itself writes from them. `raw` is a smaller model trained on demonstrations, `distilled` the same one on the teacher's distributions over
-the same rows. One raw row per (seed, cell, held-out prompt), and one per revised answer with its gold before and after. Rows are written
-cell by cell, and a study that was cut goes on. `--check` recomputes every figure from the committed rows; `--small` runs a toy.
+itself writes from them. `raw` is a smaller model trained on demonstrations, `soft` the same one on the teacher's distributions over the
+same rows, `distilled` on answers of the teacher that the judge passes. One raw row per (seed, cell, held-out prompt), and one per revised
+answer with its gold before and after. Rows are written part by part, and a study that was cut goes on.
+`--check` recomputes every figure from the committed rows; `--small` runs a toy.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ SEEDS = (0, 1, 2)
 COMMAND = "make study NAME=ai-feedback"
 CLAIMS = [
     ("dpo_ai", "sft"), ("revised", "sft"), ("two_stage", "sft"), ("two_stage", "revised"), ("synth", "fifty"), ("distilled", "raw"),
+    ("soft", "raw"),
 ]  # fmt: skip
-CELLS = ("sft", "dpo_ai", "revised", "two_stage", "fifty", "synth", "raw", "distilled")
+CELLS = ("sft", "dpo_ai", "revised", "two_stage", "fifty", "synth", "raw", "soft", "distilled")
 
 
 def run(seeds: Sequence[int], scale: Scale, out: Path, kept: Path) -> list[dict[str, Any]]:

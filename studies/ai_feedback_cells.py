@@ -21,6 +21,8 @@ from posttrain.core.protocols import Sampling
 
 NOISE = 0.15
 """Standard deviation of what the judge adds to gold, which lies in [0, 1]."""
+SURE = 2 * NOISE
+"""Least difference of the judge's marks that makes a pair: below it the noise decides."""
 MARKERS = {"en": ("Question: ", "Answer: "), "fr": ("Question : ", "Réponse : "),
            "ru": ("Вопрос: ", "Ответ: "), "zh": ("问题：", "回答：")}  # fmt: skip
 ROOM = {
@@ -37,20 +39,22 @@ RAW = "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfo
 class Scale:
     """How much of everything. epochs: passes of the two small sets, the seeds and the raw rows."""
 
-    demos: int = 2400
-    asked: int = 400
-    revised: int = 200
+    demos: int = 3600
+    asked: int = 1000
+    revised: int = 250
     seeds: int = 50
     tasks_per_seed: int = 16
-    raw: int = 500
+    raw: int = 600
     held_out: int = 240
     answers: int = 2
     tokens: int = 160
     written: int = 320
     """Longest task that the base writes, in tokens with its answer."""
+    passed: float = 0.5
+    """A teacher's answer that the judge marks lower is not learned from."""
 
 
-SMALL = Scale(demos=64, asked=16, revised=4, seeds=4, tasks_per_seed=6, raw=32, held_out=8, tokens=24)
+SMALL = Scale(demos=64, asked=16, revised=4, seeds=4, tasks_per_seed=6, raw=32, held_out=8, tokens=24, passed=-1.0)
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,13 @@ class Judge:
 
 
 def judged(groups: Sequence[Group], judge: Judge) -> list[Group]:
-    """One pair a prompt: what the judge likes best over what it likes least; prompts whose answers are all alike have none."""
+    """One pair a prompt: what the judge likes best over what it likes least, where its marks are apart for sure."""
     out = []
     for g, scores in zip(groups, judge(groups), strict=True):
         order = sorted(range(len(scores)), key=lambda i: -(scores[i].value or 0.0))
         best, worst = g.responses[order[0]], g.responses[order[-1]]
-        if best.text != worst.text:
+        apart = (scores[order[0]].value or 0.0) - (scores[order[-1]].value or 0.0)
+        if best.text != worst.text and apart >= SURE:
             out.append(g.with_responses([best, worst], preferences=(Preference(0, 1),)))
     return out
 
@@ -253,17 +258,32 @@ def smaller(path: Path, dropped: int = 3) -> str:
 
 
 def distilled(bench: Bench) -> list[dict[str, Any]]:
-    """The smaller model on raw rows as they are, and on the teacher's distributions over the same rows: as many steps of each."""
-    student, rows = (
-        smaller(bench.out / "small"),
-        bench.keep("raw.jsonl", bench.groups("demos.jsonl")[: bench.scale.raw]),
-    )
+    """The smaller model on raw rows as they are (`raw`), on the teacher's distributions over the same rows (`soft`), and on the teacher's
+    own answers to other prompts that the judge passes (`distilled`); `distilled` has no more steps than `raw`."""
+    student, most = smaller(bench.out / "small"), 2 * bench.scale.raw
+    rows = bench.keep("raw.jsonl", bench.groups("demos.jsonl")[: bench.scale.raw])
+    answers = passed(bench.groups("answers.jsonl"), Judge(NOISE, bench.seed), bench.scale.passed)
+    taught = bench.keep("taught.jsonl", answers[:most])
     soft = {"name": "distill", "match": "forward_kl", "k": 64}
     bench.do(
         raw=train("sft", student, rows, 2e-3, epochs=2),
-        distilled=train(soft, student, rows, 2e-3, epochs=2, teacher=bench.at("sft")),
+        soft=train(soft, student, rows, 2e-3, epochs=2, teacher=bench.at("sft")),
+        distilled=train("sft", student, taught, 2e-3),
     )
-    return bench.measured("raw", "distilled")
+    told = {"answers": 4 * bench.scale.asked, "passed": len(answers), "taught": min(len(answers), most)}
+    return [{"seed": bench.seed, "cell": "taught", **told}, *bench.measured("raw", "soft", "distilled")]
+
+
+def passed(groups: Sequence[Group], judge: Judge, least: float) -> list[Group]:
+    """Each different finished answer that the judge marks high enough, as a demonstration: one of every prompt, then the second ones."""
+    found: list[list[Group]] = [[], [], [], []]
+    for g, marks in zip(groups, judge(groups), strict=True):
+        kept: list[str] = []
+        for r, mark in zip(g.responses, marks, strict=True):
+            if r.stop != "length" and r.text not in kept and (mark.value or 0.0) >= least:
+                found[len(kept)].append(g.with_responses([r]))
+                kept.append(r.text)
+    return [g for row in found for g in row]
 
 
 PARTS = (teacher, feedback, critique, synthetic, distilled)
