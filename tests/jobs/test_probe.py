@@ -46,7 +46,7 @@ def test_gold_falls_while_the_reward_rises_and_the_run_ends(stopped: tuple[dict[
     assert [r["step"] for r in looks][:2] == [0, 2] and told["steps"] == looks[-1]["step"] < 14
     assert looks[-1]["probe_gold"] < looks[0]["probe_gold"] and looks[-1]["probe_reward"] > looks[0]["probe_reward"]
     assert "over-optimised" in told["stopped"] and told["probe"]["gold"]["name"] == "target_length"
-    assert told["rollbacks"] == []
+    assert told["rollbacks"] == [] and "over-optimised" in told["alerts"]["over_optimised"]
     rows = read_lines(place / "metrics.jsonl")
     assert "probe_gold" in rows[1] and "probe_gold" not in rows[0]
 
@@ -60,6 +60,7 @@ def test_rollback_ends_with_the_weights_of_the_best_look(tmp_path: Path) -> None
     told, place = run(tmp_path, "run", probe={"action": "rollback"})
     best = told["probe"]["best"]
     assert told["steps"] == best < told["probe"]["stopped"] and told["rollbacks"][0]["to"] == best
+    assert any(n.startswith(f"rolled back to step {best}") and "ended there" in n for n in told["notes"])
     state = checkpoint.read(checkpoint.found(place / "best")[-1])[1]
     written = load_file(place / "model" / "model.safetensors")
     shared = set(state["engine"]["weights"]) & set(written)

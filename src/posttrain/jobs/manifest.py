@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from posttrain.jobs.training import Training
 
 
+def told(rollback: dict[str, Any]) -> str:
+    """A rollback in one line, for people."""
+    on = f"; it went on with {rollback['changed']}" if "changed" in rollback else "; the run ended there"
+    return f"rolled back to step {rollback['to']}, before {rollback['fault']}: {rollback['reason']}{on}"
+
+
 def manifest_of(run: Training) -> dict[str, Any]:
     """The manifest of a run that has just ended; the files of its model are hashed."""
     trainable = sum(p.numel() for p in run.engine.named_parameters().values())
@@ -36,11 +42,11 @@ def manifest_of(run: Training) -> dict[str, Any]:
         "layout": run.engine.path,
         "threads": run.threads,
         "kept_scores": run.engine.kept.counts() if run.engine.kept is not None else None,
-        "alerts": run.alerts.raised,
+        "alerts": run.alerts.raised | ({} if run.probing is None else run.probing.raised),
         "probe": None if run.probing is None else run.probing.told(),
         "rollbacks": run.rollbacks,
         "accepted": list(run.job.accept),
         "findings": [{n: getattr(f, n) for n in ("id", "severity", "message", "fix", "row")} for f in run.findings],
-        "notes": run.notes + run.engine.notes,
+        "notes": run.notes + run.engine.notes + [told(r) for r in run.rollbacks],
         "token_counts": run.samples.token_counts,
     }

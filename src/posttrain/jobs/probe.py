@@ -88,6 +88,7 @@ class Probing(Quiet):
         self.latest: dict[str, float] = {}
         self.rows: list[dict[str, float]] = []
         self.sick: int | None = None
+        self.raised: dict[str, str] = {}
         self.keep: Callable[[int], None] = lambda step: None
 
     def __call__(self, step: Step) -> str | None:
@@ -116,6 +117,7 @@ class Probing(Quiet):
         if reason is None:
             return None
         self.sick = self.sick or step
+        self.raised.setdefault("over_optimised", f"step {step}: {reason}")
         self.say(f"alert: over_optimised: step {step}: {reason}")
         return None if self.probe.action == "warn" else reason
 
@@ -134,11 +136,11 @@ class Probing(Quiet):
         return {"gold": dump_kind(self.probe.gold), "looks": self.rows, "best": self.rule.best[0], "stopped": self.sick}
 
     def state(self) -> dict[str, Any]:
-        return {"rule": self.rule.state(), "rows": self.rows, "sick": self.sick}
+        return {"rule": self.rule.state(), "rows": self.rows, "sick": self.sick, "raised": self.raised}
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.rule.load(state["rule"])
-        self.rows, self.sick = [dict(r) for r in state["rows"]], state["sick"]
+        self.rows, self.sick, self.raised = [dict(r) for r in state["rows"]], state["sick"], dict(state["raised"])
 
 
 def probing(run: Training) -> Probing | None:

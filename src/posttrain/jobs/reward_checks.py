@@ -82,7 +82,7 @@ def loaded_well(model: ModelReward, path: str, groups: Sequence[Group]) -> list[
 
 def ordered(model: ModelReward, path: str) -> list[Finding]:
     """Does it put the better answer first on pairs that it learned from?"""
-    pairs = [(g, p.chosen, p.rejected) for g in learned(path) for p in g.preferences][:KNOWN]
+    pairs = [(g, p.i, p.j) for g in learned(path) for p in g.pairs() if p.p > 0.5 and not p.both_bad][:KNOWN]
     if not pairs:
         text = f"{path}: the comparisons that it learned from are not there, so its order was not checked."
         return [Finding("R4", "info", text, "")]

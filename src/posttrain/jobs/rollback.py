@@ -114,10 +114,12 @@ def _go_on(run: Training, step: int, state: dict[str, Any], told: dict[str, Any]
     settle(run, len(run.rollbacks))
     run.job.method.load(remembered)
     checkpoint.seed_everything(run.job.seed)
-    raised = dict(run.alerts.raised)
+    alerting = [run.alerts, *([run.probing] if run.probing is not None else [])]
+    raised = [dict(hook.raised) for hook in alerting]  # what was seen stays seen
     for hook, kept in zip(run.watching, state["hooks"], strict=True):
         hook.load(kept)
-    run.alerts.raised = raised
+    for hook, seen in zip(alerting, raised, strict=True):
+        hook.raised = seen
     for place in checkpoint.found(run.out.checkpoints):
         if _step(place) > step:
             shutil.rmtree(place)
