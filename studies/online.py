@@ -186,7 +186,7 @@ def adaptive(beta: float) -> dict[str, Any]:
 
 def run(seeds: Sequence[int], steps: int, kl_steps: int, prompts: int) -> None:
     """Tune, then every cell of every seed; verdicts at the end."""
-    settings = tune(steps, kl_steps, min(prompts, 160))
+    settings = tune(steps, kl_steps, prompts)
     for seed in seeds:
         asked = [Group.from_json(r) for r in read_lines(prepared(seed) / "held_out.jsonl")][:prompts]
         for name in ("sft", *METHODS):
