@@ -100,7 +100,7 @@ def policies(scale: Scale, out: Path) -> Iterator[dict[str, Any]]:
         rate = {"lr": 2e-3, "schedule": "cosine", "warmup": 0.05}
         build_job({
             "method": "sft", "model": "base", "data": str(file), "epochs": scale.epochs, "batch": 16, "optimizer": rate,
-            "out": str(run), "samples": 0, "log_to": [], "accept": ["D5", "D3"],
+            "out": str(run), "samples": 0, "log_to": [], "preflight": "off",
         }).run(Context(bars=False))  # fmt: skip
         found = SycophancyDetector(n=scale.asked).analyze(model=Policy.open(run))
         yield {

@@ -72,7 +72,7 @@ class World:
         return self.out / name
 
     def train(self, name: str, **fields: Any) -> Path:
-        return self.job(name=name, **{"log_to": [], "samples": 0, "accept": ["R5", "D5"], "keep": 99, **fields})
+        return self.job(name=name, **{"log_to": [], "samples": 0, "preflight": "off", "keep": 99, **fields})
 
     def base(self) -> None:
         """SFT on demonstrations, and two answers to each asked prompt."""

@@ -62,6 +62,12 @@ class ModelReward:
             out += [states[a:b].float().mean(0).tolist() for a, b in pairwise(ends)]
         return out
 
+    def swaps(self, groups: Sequence[Group], suffix: str, k: int, up: bool = True) -> list[str]:
+        """Replacements of a suffix by the gradient of the score: what searches against a local model try first."""
+        from posttrain.jobs.score_gradient import swaps
+
+        return swaps(self, [unrendered(g) for g in groups], suffix, k, up)
+
     def _piece(self, groups: Sequence[Group]) -> list[list[list[float]]]:
         rendered = [g for g in self.renderer.render_many(groups) if g is not None]
         batch = self.engine.layout(rendered)
