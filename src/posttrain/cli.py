@@ -314,6 +314,8 @@ def failure(error: BaseException, values: Mapping[str, Any]) -> int | None:
         return 1
     if isinstance(error, ValueError | OSError):
         text = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
         say(text or type(error).__name__)
         return 2 if "unknown field" in text and type(error).__name__ == "RecipeError" else 1
     return None

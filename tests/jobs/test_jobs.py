@@ -213,3 +213,37 @@ def test_report_and_methods(tmp_path: Path, capsys: Any, quiet: Context) -> None
     assert "2305.18290" in text
     with pytest.raises(ValueError, match="did you mean `dpo`"):
         Methods(method="dpoo").run(quiet)
+
+
+def test_a_reference_among_the_facts_is_a_right_answer() -> None:
+    assert references(group("2 + 2?", facts={"answer": 4})) == ["4"]
+    assert references(group("2 + 2?", "four", facts={"answer": 4})) == ["four"]
+    assert references(group("2 + 2?")) == []
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    """The model is not there either: nothing was loaded when the refusal came."""
+    data = demos(tmp_path / "d.jsonl", 2)
+    (tmp_path / "file").write_text("")
+    for out, match in (
+        (tmp_path / "file" / "s.jsonl", "file is a file, and a directory is needed"),
+        (tmp_path, "is a directory; name a file"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            Sample(model="no/model/here", data=data, out=str(out)).run()  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"against: .* holds no eval \(eval.json\)"):
+        Evaluate(model="no/model/here", data=data, out=str(tmp_path / "e"), against=str(tmp_path)).run()  # type: ignore[arg-type]
+
+
+def test_a_field_of_two_kinds_gives_one_line() -> None:
+    from posttrain.core.recipe import RecipeError, build_spec
+
+    with pytest.raises(RecipeError) as told:
+        build_spec(Sample, {"model": "m", "data": "d.jsonl", "workers": 0})
+    assert str(told.value) == "workers: Input should be 'auto' or greater than 0 (got 0)"
+
+
+def test_no_rows_have_no_duplicates() -> None:
+    from posttrain.data.dedup import deduplicate
+
+    assert deduplicate([]).duplicates == []

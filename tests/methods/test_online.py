@@ -137,6 +137,11 @@ def test_equal_rewards_teach_grpo_nothing_and_still_count() -> None:
     assert set(method.idle(batch)) >= {0, 1}
     assert batch.without(method.idle(batch)).counts["share"] == batch.counts["share"] == batch.N
     assert method.figures(batch, engine)["flat_groups"] == (1.0, 2.0)
+    cut = replace(even, responses=(even.responses[0], replace(even.responses[1], stop="length")))
+    for ended in (GRPO(ending="set"), RLOO(ending="set", beta=0.0)):
+        made = ended.batch([cut, groups[1]], engine)
+        told = ended.figures(made, engine)["flat_groups"]
+        assert told == (0.0, 2.0), "an ending tells equal scores apart"
 
 
 def test_endings() -> None:
@@ -185,6 +190,12 @@ def test_multiplier_rises_while_the_cost_is_above_its_limit() -> None:
     again.load(ledger.state())
     assert again.multiplier == ledger.multiplier
     assert Ascent(most=1.0).next({"log": 0.0}, 5.0) == {"log": 0.0}
+    price, remembered = Ascent(), Ascent().start()
+    for _ in range(100):
+        remembered = price.next(remembered, 5.0)
+    assert price.value(remembered) == pytest.approx(10.0), "a limit that cannot be met ends at the bound"
+    with pytest.raises(ValueError, match="first is 20"):
+        Ascent(first=20.0)
     pid = PID()
     state = pid.next(pid.start(), 1.0)
     assert pid.value(state) == pytest.approx(0.16) and pid.value(pid.next(state, -9.0)) == 0.0
@@ -198,6 +209,18 @@ def test_cost_equal_to_reward_at_price_one_leaves_nothing() -> None:
     method = GRPO(constraint=Constraint())
     batch = method.batch(same, engine_for(method))
     assert bool((batch.data["advantage"] == 0).all())
+
+
+def test_running_moments_are_of_the_priced_scores() -> None:
+    """Score 2 and cost 1 at price 1 enter the rewards as 0.5, and that is what their normaliser remembers."""
+    same = [
+        replace(g, responses=tuple(replace(r, score=Score(2.0, {"cost": 1.0})) for r in g.responses))
+        for g in answered()
+    ]
+    method = PPO(constraint=Constraint())
+    engine = engine_for(method)
+    total, count = method.figures(method.batch(same, engine), engine)["score_mean"]
+    assert total / count == pytest.approx(0.5)
 
 
 def test_correction_takes_the_policy_of_now_and_weighs() -> None:

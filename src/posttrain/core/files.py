@@ -41,8 +41,17 @@ def _sync_directory(path: Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], body: bytes) -> Path:
-    """Write `body` to `path` so that a reader sees the old file or the new one, never a part. Raises OSError (disk full)."""
+    """Write `body` to `path` so that a reader sees the old file or the new one, never a part. Raises OSError naming it (disk full)."""
     target = Path(path)
+    try:
+        _write_beside(target, body)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    _sync_directory(target.parent)
+    return target
+
+
+def _write_beside(target: Path, body: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
@@ -55,8 +64,6 @@ def write_bytes(path: str | os.PathLike[str], body: bytes) -> Path:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
-    _sync_directory(target.parent)
-    return target
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -146,6 +146,12 @@ class Group:
         return str(given) if given is not None else self.prompt_hash
 
     @property
+    def place(self) -> str:
+        """How a message names the row: its id, and file and line where it was read from one."""
+        where = self.facts.get("where")
+        return f"row {self.id}" if where is None else f"row {self.id} ({where})"
+
+    @property
     def prompt_hash(self) -> str:
         """Content hash of the prompt: equal prompts share it whatever their answers."""
         body = json.dumps([m.to_json() for m in self.prompt], ensure_ascii=False, sort_keys=True)

@@ -7,6 +7,7 @@ family that is chosen by name: ``method: dpo`` and ``method: {name: dpo, beta: 0
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
@@ -94,6 +95,10 @@ def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     return f"; did you mean `{match[0]}`?" if match else f"; known: {', '.join(sorted(known))}"
 
 
+BRANCH = re.compile(r"literal\[.*\]|constrained-\w+|int|float|str|bool|none")
+"""What pydantic adds to the place of an error for the branch of a union that was tried."""
+
+
 class RecipeError(ValueError):
     """What is wrong with a recipe, one line per field, each with its path and the remedy."""
 
@@ -118,8 +123,22 @@ def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def explain(error: ValidationError, cls: type[BaseModel], where: str = "") -> RecipeError:
     """A pydantic error in the words of the user: ``method.betaa: unknown field; did you mean `beta`?``."""
-    lines = [line for item in error.errors(include_url=False) for line in _lines(cls, item, where)]
+    lines = [line for item in _joined(error.errors(include_url=False)) for line in _lines(cls, item, where)]
     return RecipeError("\n".join(dict.fromkeys(lines)))
+
+
+def _joined(items: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Errors with those of a union's branches (``auto`` or a number), which pydantic tells one by one, made one of the field."""
+    out: list[ErrorDetails] = []
+    for item in items:
+        field, branch = item["loc"][:-1], str(item["loc"][-1]) if item["loc"] else ""
+        if not field or not BRANCH.fullmatch(branch):
+            out.append(item)
+        elif out and out[-1]["loc"] == field:
+            out[-1]["msg"] += " or " + item["msg"].removeprefix("Input should be ")
+        else:
+            out.append({**item, "loc": field})  # type: ignore[misc]
+    return out
 
 
 def _lines(cls: type[BaseModel], item: ErrorDetails, where: str) -> list[str]:

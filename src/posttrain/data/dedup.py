@@ -83,7 +83,7 @@ def band_keys(sets: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
             low = np.minimum.reduceat(hashed, at).astype(U64)
             made = (keys[first + full, k // ROWS] ^ low) * mixer[k % ROWS]
             keys[first + full, k // ROWS] = made ^ (made >> U64(31))
-    empty = np.asarray([len(s) == 0 for s in sets])
+    empty = np.asarray([len(s) == 0 for s in sets], dtype=bool)
     keys[empty] = (np.arange(len(sets), dtype=U64)[empty] + U64(1))[:, None]
     return keys
 

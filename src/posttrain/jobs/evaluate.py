@@ -114,6 +114,10 @@ class Evaluate(Job):
         if stage.finished:
             context.say(f"{self.out}: finished with the same recipe and inputs; reused")
             return read_result(stage.out)
+        if self.against is not None and not Path(self.against, "eval.json").is_file():
+            raise ValueError(
+                f"against: {self.against} holds no eval (eval.json); run `posttrain eval ... --out {self.against}` first"
+            )
         if self.lm_eval and lm_eval.program() is None:
             raise ValueError("lm_eval: the program is not installed: run `make lm-eval`, or leave the field out")
         metrics, rows, about = self._measured(context)
@@ -191,7 +195,9 @@ class Evaluate(Job):
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
 
         def answer(groups: Sequence[Group]) -> list[Group]:
-            made: list[Group] = model.generate([Request(g.prompt, drawn, 1, self.seed, g.id, facts=g.facts) for g in groups])
+            made: list[Group] = model.generate(
+                [Request(g.prompt, drawn, 1, self.seed, g.id, facts=g.facts) for g in groups]
+            )
             return made
 
         def measured(groups: Sequence[Group], made: Sequence[Group]) -> list[dict[str, Any]]:
@@ -250,7 +256,13 @@ def _row(asked: Group, made: Group) -> dict[str, Any]:
 
 
 def references(group: Group) -> list[str]:
-    """Texts that count as right: the answers of the row that no other answer is preferred to, and none labelled bad."""
+    """Texts that count as right: the answers of the row that no other answer is preferred to, and none labelled bad.
+
+    A row without answers may have its one right `answer` among its facts.
+    """
+    told = group.facts.get("answer")
+    if not group.responses and isinstance(told, str | int | float):
+        return [str(told)]
     worse = {p.j if p.p > 0.5 else p.i for p in group.pairs() if p.p != 0.5 or p.both_bad}
     worse |= {i for p in group.pairs() if p.both_bad for i in (p.i, p.j)}
     return [r.text for i, r in enumerate(group.responses) if i not in worse and r.label is not False and r.turns]

@@ -6,6 +6,7 @@ A directory gets ``manifest.json`` inside, a file gets ``<file>.manifest.json`` 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -26,6 +27,9 @@ class Stage:
         self.job, self.name, self.out, self.paths = job, name, Path(out), tuple(inputs)
         self.manifest = self.out.with_name(self.out.name + ".manifest.json") if file else self.out / "manifest.json"
         self.began = time.time()
+        if file and self.out.is_dir():
+            raise ValueError(f"out: {self.out} is a directory; name a file in it")
+        check_writable(self.out.parent if file else self.out)
 
     @cached_property
     def inputs(self) -> list[dict[str, str]]:
@@ -68,6 +72,15 @@ class Stage:
             **told,
         }
         write_json(self.manifest, body)
+
+
+def check_writable(directory: Path) -> None:
+    """Raises ValueError where a directory cannot be made or written, before any work is done for it."""
+    there = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise ValueError(f"out: {there} is a file, and a directory is needed there; give another `out`")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"out: no permission to write in {there}; give another `out`")
 
 
 def paths_of(data: tuple[Data, ...] | Rows) -> list[str]:

@@ -124,7 +124,7 @@ class GRPO(Method):
         return self._ledger.mixed(lead, self.scale(self._ledger.constraint.costs(batch), batch, engine))
 
     def figures(self, batch: Batch, engine: Engine) -> Figures:
-        still = flat(batch.data["score"], batch)
+        still = flat(self.ending.score(batch.data["score"], batch), batch)
         advantage = batch.data["advantage"]
         out = sampled_figures(batch, engine) | {
             "flat_groups": (float(still.sum()), float(batch.G)),

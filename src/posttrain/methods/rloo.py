@@ -85,7 +85,7 @@ class RLOO(Method):
         return batch.plus("row", advantage=leave_one_out(score, batch) * taught, taught=taught)
 
     def figures(self, batch: Batch, engine: Engine) -> Figures:
-        still = flat(batch.data["score"], batch)
+        still = flat(self.ending.score(batch.data["score"], batch), batch)
         return sampled_figures(batch, engine) | {
             "flat_groups": (float(still.sum()), float(batch.G)),
             "advantage_abs": (float(batch.data["advantage"].abs().sum()), float(batch.R)),

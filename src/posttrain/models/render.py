@@ -161,7 +161,7 @@ class Renderer:
             )
         except ValueError as error:
             if len(groups) == 1:
-                raise ValueError(f"row {groups[0].id}: {error}") from error
+                raise ValueError(f"{groups[0].place}: {error}") from error
             return [plan for g in groups for plan in self._chats([g])]  # find and name the row at fault
         return [
             _Plan(
@@ -180,7 +180,7 @@ class Renderer:
         said = [k for k, turn in enumerate(turns) if turn.role == "assistant"]
         if not said or said[0] != 0:
             raise ValueError(
-                f"row {group.id}: a response must begin with an assistant turn; context belongs to the prompt"
+                f"{group.place}: a response must begin with an assistant turn; context belongs to the prompt"
             )
         trained = [k for k in said[0 if self.mask == "all" else -1 :] if turns[k].weight > 0]
         at = len(prompt) if whole.startswith(prompt) else self._own_start(group, turns[0], whole)
@@ -210,7 +210,7 @@ class Renderer:
 
     def _rewrites(self, group: Group, k: int) -> ValueError:
         return ValueError(
-            f"row {group.id}: template {self.template.name!r} rewrites earlier turns (seen at turn {k}), so they cannot be trained "
+            f"{group.place}: template {self.template.name!r} rewrites earlier turns (seen at turn {k}), so they cannot be trained "
             "where serving shows them; use mask: last, or one row per answer"
         )
 
@@ -226,7 +226,7 @@ class Renderer:
         shared = _common(closed, whole)
         at = whole.find(_kept(self.speller.guard(turn.content, "assistant")), shared)
         if at < 0:
-            raise ValueError(f"row {group.id}: template {self.template.name!r} does not keep the assistant's text")
+            raise ValueError(f"{group.place}: template {self.template.name!r} does not keep the assistant's text")
         return at
 
     def _end(self, group: Group, turns: Chat, k: int, whole: str, start: int, mark: tuple[int, int] | None) -> int:
@@ -236,7 +236,7 @@ class Renderer:
         if at < 0 and k < len(turns) - 1:
             raise self._rewrites(group, k)
         if at < 0:
-            raise ValueError(f"row {group.id}: template {self.template.name!r} does not keep the assistant's text")
+            raise ValueError(f"{group.place}: template {self.template.name!r} does not keep the assistant's text")
         stop = self.speller.stop.search(whole, at + len(text))
         limit = len(whole)
         if k + 1 < len(turns):
@@ -264,7 +264,7 @@ class Renderer:
             if excess > 0:
                 if self.overlong == "stop":
                     raise ValueError(
-                        f"row {group.id}: {len(prompt) + len(tokens)} tokens, the limit is {self.max_tokens}; raise max_tokens, or "
+                        f"{group.place}: {len(prompt) + len(tokens)} tokens, the limit is {self.max_tokens}; raise max_tokens, or "
                         "set overlong to drop or truncate"
                     )
                 if self.overlong == "drop":
@@ -277,7 +277,7 @@ class Renderer:
         if self.max_tokens is not None and not responses and len(prompt) >= self.max_tokens:
             if self.overlong == "stop":
                 raise ValueError(
-                    f"row {group.id}: a prompt of {len(prompt)} tokens leaves no room below {self.max_tokens}"
+                    f"{group.place}: a prompt of {len(prompt)} tokens leaves no room below {self.max_tokens}"
                 )
             return self._dropped("prompt too long")
         self.counts["kept"] += 1

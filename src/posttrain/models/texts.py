@@ -70,7 +70,7 @@ class TextRenderer:
         if self.max_tokens is not None and longest > self.max_tokens:
             if self.overlong == "stop":
                 raise ValueError(
-                    f"row {group.id}: {longest} tokens, the limit is {self.max_tokens}; raise max_tokens or set overlong to drop"
+                    f"{group.place}: {longest} tokens, the limit is {self.max_tokens}; raise max_tokens or set overlong to drop"
                 )
             self.counts["dropped"] += 1
             self.counts["dropped: too long"] += 1
