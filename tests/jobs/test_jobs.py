@@ -247,3 +247,18 @@ def test_no_rows_have_no_duplicates() -> None:
     from posttrain.data.dedup import deduplicate
 
     assert deduplicate([]).duplicates == []
+
+
+def test_a_disk_that_fills_under_a_model_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """safetensors has an error class of its own for it; the command line prints one line for OSError alone."""
+    from safetensors import SafetensorError
+
+    from posttrain.core.files import whole_directory
+
+    with (
+        pytest.raises(OSError, match=r"model could not be written \(No space left"),
+        whole_directory(tmp_path / "model") as beside,
+    ):
+        (beside / "part").write_text("x")
+        raise SafetensorError("No space left on device")
+    assert list(tmp_path.iterdir()) == []

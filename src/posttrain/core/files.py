@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 _visits: dict[str, int] = {}
 
 
@@ -80,7 +82,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 def whole_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A directory that appears complete or not at all: fill the one yielded, it is renamed on success.
 
-    An older directory of that name is replaced (moved aside first, removed after the rename).
+    An older directory of that name is replaced (moved aside first, removed after the rename). Raises OSError (disk full).
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +104,9 @@ def whole_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         crash_point("after-rename")
         if aside is not None:
             shutil.rmtree(aside)
+    except SafetensorError as error:  # how a disk that is full is told where tensors are written
+        shutil.rmtree(beside, ignore_errors=True)
+        raise OSError(f"{target} could not be written ({error})") from error
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from posttrain.core.files import crash_point, hash_file, whole_directory
@@ -96,8 +95,8 @@ def write(directory: Path, step: int, state: Mapping[str, Any], keep: int = 2) -
             save_file(tensors, beside / "tensors.safetensors")
             body = {"step": step, "tensors": hash_file(beside / "tensors.safetensors"), "state": plain}
             (beside / "state.json").write_text(json.dumps(body), encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except OSError as error:
+        reason = error.strerror or str(error.__cause__ or error)
         raise OSError(
             f"{target}: the checkpoint could not be written ({reason}); make room, then the same command goes on from "
             "the newest checkpoint that is there"
