@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from posttrain.core.group import group
+from posttrain.jobs import assembly
 from posttrain.jobs.compare import Compare, most_apart, with_examples, with_fact
+from posttrain.jobs.compare_models import models_of
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.job import Context
 from posttrain.jobs.soup import Soup
@@ -44,6 +46,23 @@ def test_soup_lies_between_and_loads(tmp_path: Path) -> None:
     assert shares_of(3) == [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
 
 
+def test_checkpoints_and_averages_join_a_comparison(tmp_path: Path) -> None:
+    """Checkpoints become directories, and averages of the last two models lie between them."""
+    fields = {"method": "sft", "data": demos(tmp_path / "d.jsonl", 8), "batch": 4, "log_to": (), "preflight": "off"}
+    run = Train(model=base(tmp_path), out=str(tmp_path / "r"), steps=4, checkpoint_every=2, samples=0, **fields).run(
+        QUIET
+    )
+    made = models_of((base(tmp_path), f"{run.path}@2", f"last={run.path}"), 1, tmp_path / "c", QUIET)
+    assert list(made) == ["base", "r@2", "last", "0.50 r@2 + 0.50 last"]
+    two, last, half = (read_weights(Path(assembly.resolve(made[n]))) for n in list(made)[1:])
+    name = next(k for k in two if not torch.equal(two[k], last[k]))
+    assert torch.allclose(half[name], (two[name] + last[name]) / 2, atol=1e-6)
+    with pytest.raises(ValueError, match="one name"):
+        models_of(("a=base", "a=base"), 0, tmp_path, QUIET)
+    with pytest.raises(ValueError, match="steps kept: 2, 4"):
+        models_of(("base", f"{run.path}@7"), 0, tmp_path, QUIET)
+
+
 def prompts(path: Path, n: int) -> str:
     rows = [g.to_json() for g in ReadingRoom(0).prompts("held-out", n)]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
@@ -63,13 +82,27 @@ def test_compare_writes_one_page(tmp_path: Path) -> None:
         examples=str(examples),
         shots=1,
         fact="behaviour",
+        bias=2,
+        turns=(1, 2),
+        turn_prompts=2,
     )
     page = job.run(QUIET).read_text(encoding="utf-8")
     told = json.loads((tmp_path / "c" / "comparison.json").read_text())
     assert set(told["models"]) == {"base", "again", "base + examples", "base + facts"} and told["main"] == "gold"
     same = next(d for d in told["duels"] if (d["model"], d["other"]) == ("again", "base"))
     assert same["tie"] == 1.0 and "could not be told apart" in page
-    for words in ("What was found", "Capability", "Who wins", "parameters", "What was forgotten", "untrained baseline"):
+    assert {n for n, _ in told["by_turn"]["2"]} == {"base", "again"} and set(told["by_turn"]) == {"1", "2"}
+    assert told["bias"]["base"]["bias/gender"]["n"] == 2 and not told["bias"]["base + examples"]
+    for words in (
+        "What was found",
+        "Are readers answered alike",
+        "turns asked: 2",
+        "Capability",
+        "Who wins",
+        "parameters",
+        "What was forgotten",
+        "untrained baseline",
+    ):
         assert words in page
     assert "<script" not in page
     stamp = (tmp_path / "c" / "models" / "base" / "rows.jsonl").stat().st_mtime_ns

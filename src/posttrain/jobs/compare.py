@@ -26,6 +26,7 @@ from posttrain.evals.columns import lines, place
 from posttrain.evals.front import front
 from posttrain.evals.pairing import by_id, duel, forgetting, tax
 from posttrain.jobs import assembly
+from posttrain.jobs.compare_models import models_of, name_and_path
 from posttrain.jobs.evaluate import Evaluate, Evaluated, plain, references
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.run_cost import cost_of, with_others
@@ -46,7 +47,9 @@ class Compare(Job):
     positional: ClassVar[tuple[str, ...]] = ("models",)
 
     models: Annotated[tuple[str, ...], Field(min_length=2)]
-    """Models in the order of the pipeline, the base first: directories, runs, `base`, or NAME=PATH."""
+    """Models in the order of the pipeline, the base first: directories, runs, `base`, RUN@STEP, or NAME=PATH."""
+    soups: NonNegativeInt = 0
+    """Averages of the weights of the last two models that join the trade-offs, evenly spaced; 0 makes none."""
     data: Source
     """Prompts with reference answers or reading-room facts."""
     out: str
@@ -91,9 +94,7 @@ class Compare(Job):
         context = context or Context()
         began = time.perf_counter()
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
-        named = dict(_named(m) for m in self.models)
-        if len(named) < len(self.models):
-            raise ValueError("models: two of them have one name; write NAME=PATH")
+        named = models_of(self.models, self.soups, Path(self.out), context)
         unknown = [n for n in (*self.made, *filter(None, [self.kl_to])) if n not in named]
         if unknown:
             raise ValueError(f"made, kl_to: {unknown[0]!r} is none of the models; known: {', '.join(named)}")
@@ -189,7 +190,7 @@ class Compare(Job):
         """Does a prompt leave room for an answer in the first model's context?"""
         from transformers import AutoConfig
 
-        path = assembly.resolve(_named(self.models[0])[1])
+        path = assembly.resolve(name_and_path(self.models[0])[1].partition("@")[0])
         _, renderer, _ = answering(path, None, "cpu")
         limit = getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None) or 10**9
         return lambda group: len(renderer.prompt(group.prompt, group.tools)) + self.max_tokens <= limit
@@ -257,14 +258,6 @@ class Compare(Job):
                 if made is not None:
                     out.append({"model": name, **asdict(made), "change": plain(made.change)})
         return out
-
-
-def _named(model: str) -> tuple[str, str]:
-    name, mark, path = model.partition("=")
-    if mark:
-        return name, path
-    at = Path(model)
-    return (at.parent.name if at.name == "model" else at.name) or model, model
 
 
 def _upward(figure: str, value: float) -> float:
