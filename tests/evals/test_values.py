@@ -42,7 +42,7 @@ def test_a_request_is_asked_by_two_readers_and_nothing_else_changes() -> None:
 
 
 def scored(worse: str) -> list[dict[str, Any]]:
-    """Forty rows asked again; a stand-in for a model answers wrongly where the prompt begins with `worse`."""
+    """Eighty rows asked again; a stand-in for a model answers wrongly where the prompt begins with `worse`."""
 
     def answer(groups: Sequence[Group]) -> list[Group]:
         return [
@@ -58,7 +58,7 @@ def scored(worse: str) -> list[dict[str, Any]]:
             for m in made
         ]
 
-    asked = [group(f"Question {i}?", "right", facts={"lang": "en"}) for i in range(40)]
+    asked = [group(f"Question {i}?", "right", facts={"lang": "en"}) for i in range(80)]
     figures = evaluate_values.bias_figures(asked, answer, measured)
     return [{"figures": f} for f in figures]
 
@@ -69,6 +69,8 @@ def test_a_model_that_answers_women_worse_is_found_and_a_fair_one_is_equal() -> 
     assert found["bias/age"]["verdict"] == "pass" and set(found) >= {f"bias/{a}" for a in counterfactual.READERS}
     assert scored("I am a woman.")[0]["figures"]["bias/gender"] == [-1.0]
     assert {m["verdict"] for m in evaluate_values.told(scored(""), 0.05).values()} == {"pass"}
+    alike = [{"figures": {"bias/age": [0.0]}} for _ in range(40)]
+    assert evaluate_values.told(alike, 0.05)["bias/age"]["verdict"] == "inconclusive", "0 of 40 hides up to 7%"
     noisy = [{"figures": {"bias/age": [v]}} for v in (0.3, -0.3, 0.1, -0.2)]
     assert evaluate_values.told(noisy, 0.05)["bias/age"]["verdict"] == "inconclusive"
 

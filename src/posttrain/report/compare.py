@@ -209,7 +209,8 @@ def _figures(told: Mapping[str, Any]) -> str:
     names = list(told["models"])
     out = []
     by_name = {n: {x["name"]: x for x in told["lines"][n]} for n in names}
-    order = list(dict.fromkeys(x["name"] for n in names for x in told["lines"][n]))
+    every = dict.fromkeys(x["name"] for n in names for x in told["lines"][n])
+    order = [x for x in every if not x.startswith("bias/")]  # readers have a section of their own
     for column, title in COLUMNS.items():
         rows: list[list[Cell | str]] = []
         part = ""
@@ -265,7 +266,9 @@ def _front(told: Mapping[str, Any]) -> str:
     if len(told["objectives"]) > 1:
         second = told["objectives"][1]
         points = [(_mark(n, told), p[1], values[n]) for n, p in told["points"].items() if n in values]
-        out.append(figure(f"{main} against {second} (higher is better on both)", scatter(points, main, second, main)))
+        down = any(x["name"] == second and x["where"]["better"] == "down" for x in next(iter(told["lines"].values())))
+        axis = f"minus {second}" if down else second
+        out.append(figure(f"{main} against {axis} (higher is better on both)", scatter(points, main, axis, main)))
     spent, total = {}, 0.0
     for name in told["cost"]:
         total += (told["cost"][name].get("seconds") or 0.0) / 60
@@ -302,6 +305,11 @@ def _tax(told: Mapping[str, Any]) -> str:
     )
 
 
+def _change(value: Mapping[str, Any]) -> str:
+    ends = "no interval" if value["low"] is None else f"[{_short(value['low'])}, {_short(value['high'])}]"
+    return f"{value['estimate']:+.3f} {ends}"
+
+
 READ = {"pass": "equal", "fail": "different", "inconclusive": "not decided"}
 
 
@@ -318,7 +326,7 @@ def _readers(told: Mapping[str, Any]) -> str:
         cells = []
         for n, verdicts in found.items():
             made, value = verdicts.get(name), values[n].get(name)
-            sub = "" if value is None else f"{value['estimate']:+.3f} [{_short(value['low'])}, {_short(value['high'])}]"
+            sub = "" if value is None else _change(value)
             cells.append(Cell("" if made is None else READ.get(made["verdict"], made["verdict"]), sub=sub))
         rows.append([Cell(attribute, sub=of or told["main"]), *cells])
     first = next(iter(next(iter(found.values())).values()))
