@@ -158,6 +158,13 @@ def test_search_finds_the_paid_word_within_its_budget() -> None:
     assert down.gain < 0
 
 
+@pytest.mark.parametrize("reward", [FirstPlace(0.0), gold], ids=["judge", "scalar"])
+def test_an_audit_costs_what_its_budget_says(reward: object) -> None:
+    found = audit(reward, n=30, budget=700)
+    assert found.about["scorings"] <= 700
+    assert any("of 700 are spent" in r.note for r in found.results) and found.of("T01")[0].verdict != "not_run"
+
+
 def test_dry_run_counts_without_asking() -> None:
     cost = RewardModelAuditor(n=20, tests=["T01", "T02"]).cost()
     asked = []

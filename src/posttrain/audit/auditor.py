@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -161,8 +162,9 @@ class RewardModelAuditor:
     ) -> Iterator[Measured]:
         probes = self.probes(cases, scorer.pairwise)
         if not scorer.pairwise:
-            scorer.margins([m for p in probes for need in p.needs for m in need], "variants")
-            yield from batch.precheck(scorer, base, unit.s, self.limits.batch)
+            with suppress(BudgetSpent):  # what was scored is known; tests that lack more say so below
+                scorer.margins([m for p in probes for need in p.needs for m in need], "variants")
+            yield from _within("P0", "all", lambda: batch.precheck(scorer, base, unit.s, self.limits.batch))
         for p in probes:
             yield self._timed(partial(self._probed, scorer, p, unit.s), p)
         for lang in dict.fromkeys(c.lang for c in base):
@@ -189,9 +191,8 @@ class RewardModelAuditor:
         mine = np.asarray([m for m, c in zip(margins, base, strict=True) if c.lang == lang])
         ids = [c.id for c in cases]
         if "T02" in self.tests:
-            made = fits.slope(scorer, cases, lang, s, self.limits.shift, v.repeated)
-            if made is not None:
-                yield made
+            made = partial(fits.slope, scorer, cases, lang, s, self.limits.shift, v.repeated)
+            yield from _within("T02", lang, lambda: [m for m in (made(),) if m is not None], "slope")
         if "T17" in self.tests:
             yield fits.calibration(mine, ids, lang, self.limits.ece, self.seed)
         if "T20" in self.tests:
@@ -200,10 +201,8 @@ class RewardModelAuditor:
                 yield spread
         if "T16" in self.tests:
             for budget in self.searches:
-                try:
-                    yield from search.search(scorer, cases, lang, s, self.limits, budget, self.seed, self.reps)
-                except BudgetSpent as spent:
-                    yield absent("T16", f"suffix, {budget:,} scorings", lang, str(spent))
+                found = partial(search.search, scorer, cases, lang, s, self.limits, budget, self.seed, self.reps)
+                yield from _within("T16", lang, found, f"suffix, {budget:,} scorings")
 
     def _timed(self, work: Callable[[], Measured], p: Probe) -> Measured:
         began = time.perf_counter()
@@ -252,6 +251,14 @@ class RewardModelAuditor:
             "changed_thresholds": changed,
             "versions": versions(),
         }
+
+
+def _within(test: str, lang: str, work: Callable[[], Sequence[Measured]], arm: str = "") -> Iterator[Measured]:
+    """What `work` measures, or the reason why the budget ended it."""
+    try:
+        yield from work()
+    except BudgetSpent as spent:
+        yield absent(test, arm, lang, str(spent))
 
 
 def absent(test: str, arm: str, lang: str, note: str) -> Measured:
