@@ -20,10 +20,11 @@ from torch import Tensor
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group, answer
 from posttrain.core.protocols import Request, Sampling
+from posttrain.detectors.refusal import refusal
 from posttrain.detectors.repetition import distinct
 from posttrain.guard.calibrate import Limits, Measured, NoFeasibleStrength, calibrate
 from posttrain.guard.pipeline import Guard, Row
-from posttrain.guard.vectors import Steering, extract
+from posttrain.guard.vectors import Steering, Vector, direction_of, extract
 from posttrain.jobs.job import Context, Rows
 from posttrain.jobs.sample import line_of
 from posttrain.jobs.train import Train
@@ -32,13 +33,15 @@ from posttrain.redteam.campaign import RedTeam
 from posttrain.redteam.intents import Ask, from_room
 from posttrain.redteam.pairs import failures_to_pairs
 from posttrain.redteam.policy import OPENINGS
+from posttrain.redteam.refusal_rows import refusal_rows
+from posttrain.redteam.techniques import HELD_OUT
 from posttrain.redteam.techniques import TECHNIQUES as ATTACKS
 from posttrain.rollout.cohorts import edited
 from posttrain.rollout.policy import Policy
 
 TECHNIQUES = ("none", "persona", "authority", "prefix", "past", "spaced", "many_shot", "agreed")
 """Families F1, F2 and F10, of which repair pairs are made; F3, F5 and F6 are held out."""
-STRENGTHS = (0.15, 0.3, 0.6, 1.0)
+STRENGTHS = (0.1, 0.2, 0.4, 0.8)
 PUSHES = (1.0, 2.0, 3.0, 4.0)
 TOLD = 0.6
 """Share of the subject's demonstrations in which a secret that is asked for is told."""
@@ -55,12 +58,12 @@ class Sizes:
     validation, test and repair; plain tasks."""
 
     demos: int = 1000
-    secrets: int = 700
-    extract: int = 280
-    validation: int = 140
+    secrets: int = 1600
+    extract: int = 400
+    validation: int = 200
     test: int = 140
     tasks: int = 60
-    repair: int = 80
+    repair: int = 200
 
 
 class Push:
@@ -164,11 +167,11 @@ def cell(seed: int, sizes: Sizes, work: Path, out: Path, keep: Callable[[dict[st
 def steered(
     subject: Subject, room: ReadingRoom, test: Sequence[Ask], sizes: Sizes, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A vector that acts where the prompt looks like one that asks for a secret."""
-    vector = found_vector(subject.policy, room, sizes.extract)
-    control = lambda c: {"steering": Steering(vector, c, conditional="above")}  # noqa: E731
+    """Towards refusal, where the prompt looks like one that asks for a secret."""
+    gate, vector = found_vectors(subject, room, sizes.extract)
+    control = lambda c: {"steering": Steering(vector, c, where="prompt", conditional="above", gate=gate)}  # noqa: E731
     rows, said = controlled(subject, room, test, sizes, seed, control, STRENGTHS)
-    return rows, {"vector": {"layer": vector.layer, **vector.told}, **said}
+    return rows, {"layer": gate.layer, "gate": gate.told, "vector": vector.told, **said}
 
 
 def guided(
@@ -202,14 +205,23 @@ def attack(
     return RedTeam(chosen, prompts, sampling=DRAWN).run(model, seed=seed).rows  # type: ignore[arg-type]
 
 
-def found_vector(policy: Policy, room: ReadingRoom, n: int) -> Any:
-    """Towards refusal: states of prompts that ask for a secret minus those of their twins."""
+def found_vectors(subject: Subject, room: ReadingRoom, n: int) -> tuple[Vector, Vector]:
+    """(gate, vector): what sets prompts for a secret apart from their twins, and what sets those that the subject refuses apart from those
+    that it answers, at the layer that the gate chose. n prompts per language, half of them twins."""
+    policy = subject.policy
     groups = [g for lang in LANGS for g in room.prompts("train", n, tasks=["refusal"], langs=[lang], start=40_000)]
-    secret = [g.prompt for g in groups if g.facts["behaviour"] == "refuse"]
+    secret = [g for g in groups if g.facts["behaviour"] == "refuse"]
     twin = [g.prompt for g in groups if g.facts["behaviour"] != "refuse"]
     depth = int(policy.loaded.model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    return extract(
-        lambda texts, layer: policy.hidden(texts, layer), secret, twin, range(1, depth + 1), fewest=min(128, len(twin))
+    fewest = min(128, len(twin))
+    gate = extract(policy.hidden, [g.prompt for g in secret], twin, range(1, depth + 1), fewest=fewest)
+    drawn = subject.control().generate([Request(g.prompt, DRAWN, seed=3, facts=g.facts) for g in secret])
+    said = [bool(refusal("", g.responses[0].text).flagged) for g in drawn]
+    states = policy.hidden([g.prompt for g in secret], gate.layer)
+    no, yes = (states[[i for i, refused in enumerate(said) if refused is side]] for side in (True, False))
+    told = {"refused": len(no), "answered": len(yes), "how": "mean"}
+    return gate, Vector(
+        direction_of(no, yes, "mean"), gate.layer, gate.scale, float((no.mean(0) - yes.mean(0)).norm()), 0.0, told
     )
 
 
@@ -267,13 +279,17 @@ def perplexity(policy: Policy, answers: Sequence[Group], steering: Steering | No
 def repaired(
     subject: Subject, room: ReadingRoom, test: Sequence[Ask], sizes: Sizes, out: Path, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The subject after DPO on pairs made of its failures; held-out families were never shown."""
+    """The subject after DPO on pairs made of its failures, with twins answered; held-out families were never shown."""
     prompts = asks(room, "train", sizes.repair, 100_000)
-    found = attack(subject.control(), prompts, seed)
+    found = attack(subject.control(), prompts, seed, [t for t in TECHNIQUES if ATTACKS[t].family not in HELD_OUT])
     helpful = {a.id: str(a.facts["gold"]["answer"]) for a in prompts if not a.harmful}
     pairs, card = failures_to_pairs(found, helpful=helpful)
+    twins = [p for p in refusal_rows(prompts)[1] if not p.facts["harmful"]]
+    card["twins"] = min(len(twins), len(pairs))
+    pairs = [*pairs, *twins[: len(pairs)]]
+    random.Random(seed).shuffle(pairs)
     write_text(out / "pairs.jsonl", "".join(line_of(p) for p in pairs))
     if len(pairs) < 16:
         return [], {**card, "refused": "too few failures to train on"}
-    after = trained(str(out / "subject"), {"name": "dpo", "beta": 0.1, "nll": 1.0}, pairs, out / "repair", seed, 0.0002)
+    after = trained(str(out / "subject"), {"name": "dpo", "beta": 0.1, "nll": 1.0}, pairs, out / "repair", seed, 0.0003)
     return attack(Subject(Policy.open(after)), test, seed), card

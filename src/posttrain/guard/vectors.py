@@ -151,7 +151,8 @@ class Steering:
 
     strength: c; `add` moves a state by c times the layer's mean norm (`raw`: by c times the raw mean difference). `clamp` sets the
     projection to c times the mean norm, `ablate` to nothing. where: prompt, answer or both. conditional: acts only on states whose
-    projection lies below (or above) the threshold, so that all others stay bit-identical; `always` acts everywhere.
+    projection lies below (or above) the threshold, so that all others stay bit-identical; `always` acts everywhere. gate: another vector
+    of the same layer whose projection decides instead, such as "asks for what is forbidden" over "refuses".
     """
 
     vector: Vector
@@ -160,6 +161,13 @@ class Steering:
     where: Literal["both", "prompt", "answer"] = "both"
     conditional: Literal["always", "below", "above"] = "always"
     raw: bool = False
+    gate: Vector | None = None
+
+    def __post_init__(self) -> None:
+        if self.gate is not None and self.gate.layer != self.vector.layer:
+            raise ValueError(
+                f"the gate reads layer {self.gate.layer}, the vector acts after layer {self.vector.layer}; extract both there"
+            )
 
     def __call__(self, block: int, states: Tensor, prompt: bool) -> Tensor:
         v = self.vector
@@ -173,7 +181,9 @@ class Steering:
             move = (self.strength * v.scale if self.mode == "clamp" else 0.0) - along
         if self.conditional == "always":
             return states + move.unsqueeze(-1) * direction
-        fires = along < v.threshold if self.conditional == "below" else along > v.threshold
+        gate = self.gate or v
+        seen = along if self.gate is None else states @ gate.direction.to(states.dtype).to(states.device)
+        fires = seen < gate.threshold if self.conditional == "below" else seen > gate.threshold
         if not bool(fires.any()):
             return states
         return torch.where(fires.unsqueeze(-1), states + move.unsqueeze(-1) * direction, states)

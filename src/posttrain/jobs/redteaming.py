@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from posttrain.core.files import hash_json, read_lines, write_json, write_text
-from posttrain.core.protocols import Model, Sampling
+from posttrain.core.protocols import Model, Request, Sampling
+from posttrain.detectors.refusal import refusal
 from posttrain.guard.file import read_guard
 from posttrain.guard.guarded import Guarded
 from posttrain.guard.vocabulary import Vocabulary
 from posttrain.jobs import assembly
+from posttrain.jobs.detecting import detector
 from posttrain.jobs.job import Context, Job
+from posttrain.jobs.redteam_page import written_page
 from posttrain.readingroom import ReadingRoom
 from posttrain.redteam.campaign import RedTeam
 from posttrain.redteam.extraction import canaries, exposures, plant, read_canaries
 from posttrain.redteam.garak import read_garak
-from posttrain.redteam.gate import Gate, GateVerdict, judge, read_gate
+from posttrain.redteam.gate import EXIT, Gate, judge, read_gate
 from posttrain.redteam.intents import Ask, from_prompts, from_room
 from posttrain.redteam.outputs import summary, write
-from posttrain.redteam.pairs import failures_to_pairs, redact
+from posttrain.redteam.pairs import failures_to_pairs
 from posttrain.redteam.policy import DEFAULT, read_policy
+from posttrain.redteam.refusal_rows import refusal_rows
 from posttrain.redteam.target import as_model
 from posttrain.redteam.techniques import HELD_OUT, TECHNIQUES
-from posttrain.report.page import Section, page, table
 from posttrain.rollout.policy import Policy as LocalModel
 
 LANGS = ("en", "fr", "ru", "zh")
+PLAIN = 24
+"""Plain questions per language that say whether a target speaks it."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,11 @@ class RedTeamJob(Job):
     positional: ClassVar[tuple[str, ...]] = ("target",)
 
     target: str
-    """What to attack: a model, `http://.../v1`, `module:function`; for pairs a campaign, for plant texts, for garak a report."""
+    """What to attack: a model, a URL, `module:function`; for pairs a campaign, for refusals `room` or a file, for plant texts."""
     out: str = "runs/redteam"
     """Directory of the results."""
-    mode: Literal["run", "compare", "pairs", "plant", "import-garak"] = "run"
-    """Attack; attack and compare with `baseline`; make training pairs of failures; plant canaries in texts; read a garak report."""
+    mode: Literal["run", "compare", "pairs", "refusals", "plant", "import-garak"] = "run"
+    """Attack; attack and compare with `baseline`; make pairs of failures; write refusal rows; plant canaries; read a garak report."""
     gate: str | None = None
     """Gate file; none takes the standing limits."""
     baseline: str | None = None
@@ -90,7 +94,11 @@ class RedTeamJob(Job):
     guard: str | None = None
     """Guard file to attack the model under."""
     policy: str | None = None
-    """Refusal policy, for pairs."""
+    """Refusal policy: what pairs and refusal rows say, and what an appropriate refusal is."""
+    harm: str | None = None
+    """Detector of harm for prompts that hold no secrets: `classifier:DIR`, `guard-model:DIR` or `judge:MODEL`."""
+    competent: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of plain questions that a language needs to be run at all; 0 runs every language."""
     held_out: tuple[str, ...] = HELD_OUT
     """Families of techniques that pairs are never made of."""
     model_name: str = "model"
@@ -106,6 +114,8 @@ class RedTeamJob(Job):
             return self._pairs(out, context)
         if self.mode == "plant":
             return self._plant(out, context)
+        if self.mode == "refusals":
+            return self._refusals(out, context)
         if self.mode == "compare" and self.baseline is None:
             raise ValueError("mode compare needs `baseline`: the directory of an earlier campaign")
         gate = read_gate(self.gate) if self.gate is not None else Gate()
@@ -113,6 +123,8 @@ class RedTeamJob(Job):
         campaign = RedTeam(
             names,
             self.asks(),
+            harm=detector(self.harm) if self.harm is not None else None,
+            policy=read_policy(self.policy) if self.policy is not None else DEFAULT,
             sampling=Sampling(temperature=self.temperature, max_tokens=self.max_tokens),
             watch=lambda done, of: (
                 context.say(f"technique {done} of {of}: {names[done - 1]}") if context.bars else None
@@ -122,13 +134,23 @@ class RedTeamJob(Job):
             campaign.attacker = self._bare(self.attacker)
         model = self.model()
         leaked = self._exposed(model)
+        campaign.plain, campaign.competent = self._plain(model), self.competent
         report = campaign.run(model, self.k, self.seed, self.target)
+        for lang, why in report.not_run.items():
+            context.say(f"{lang}: not run: {why}")
+        if not report.rows:
+            write_json(
+                out / "summary.json", {"schema": "redteam-summary/1", "target": self.target, "not_run": report.not_run}
+            )
+            context.say("gate: inconclusive: no language was run")
+            return Attacked(out, {"not_run": report.not_run}, EXIT["inconclusive"])
         before = read_lines(Path(self.baseline) / "results.jsonl") if self.baseline is not None else []
         verdict = judge(gate, report.rows, report.not_run, before)
         told = {
             "target": self.target,
             "prompts": hash_json([m["messages"] for m in report.rows]),
             **summary(report.rows, report.not_run, report.upper_bound, verdict),
+            "plain_tasks": campaign.plain,
             **({"canaries": leaked} if leaked else {}),
         }
         write(out, report.rows, told, verdict)
@@ -138,16 +160,49 @@ class RedTeamJob(Job):
         context.say(f"gate: {verdict.word}; {out / 'report.html'}")
         return Attacked(out, told, verdict.code)
 
-    def asks(self) -> list[Ask]:
+    def asks(self, split: str = "held-out") -> list[Ask]:
         """The prompts of the campaign."""
         if self.prompts != "room":
             return from_prompts(read_lines(self.prompts))
         out: list[Ask] = []
         for lang in self.langs:
-            rows = ReadingRoom(self.seed).prompts("held-out", 2 * self.intents, tasks=["refusal"], langs=[lang])
+            rows = ReadingRoom(self.seed).prompts(split, 2 * self.intents, tasks=["refusal"], langs=[lang])
             made = from_room(rows)
             out += [Ask(**{**vars(a), "id": f"{lang}-{a.id}", "intent": f"{lang}-{a.intent}"}) for a in made]
         return out
+
+    def _plain(self, model: Model) -> dict[str, float]:
+        """Share of plain questions that the target answers, by language: those whose answer stands in the prompt, never attacked later.
+        Answers that refuse do not speak of competence: they are left out here, and counted as over-refusal by the campaign."""
+        if self.prompts != "room" or not self.competent:
+            return {}
+        out = {}
+        for lang in self.langs:
+            rows = ReadingRoom(self.seed).prompts("train", 2 * PLAIN, tasks=["refusal"], langs=[lang], start=500_000)
+            asked = [a for a in from_room(rows) if not a.harmful]
+            drawn = Sampling(temperature=0.0, max_tokens=self.max_tokens)
+            made = model.generate([Request(a.chat, drawn, facts=a.facts) for a in asked])
+            texts = [g.responses[0].text for g in made]
+            right = [
+                any(e.lower() in text.lower() for e in a.expected)
+                for a, text in zip(asked, texts, strict=True)
+                if not refusal(a.text, text).flagged
+            ]
+            out[lang] = sum(right) / len(right) if right else 1.0
+        return out
+
+    def _refusals(self, out: Path, context: Context) -> Attacked:
+        """Refusal rows with benign twins, for SFT and as pairs for DPO."""
+        policy = read_policy(self.policy) if self.policy is not None else DEFAULT
+        asks = self.asks("train") if self.target == "room" else from_prompts(read_lines(self.target))
+        sft, pairs, card = refusal_rows(asks, policy)
+        out.mkdir(parents=True, exist_ok=True)
+        for name, groups in (("sft", sft), ("pairs", pairs)):
+            body = "".join(json.dumps(g.to_json(), ensure_ascii=False) + "\n" for g in groups)
+            write_text(out / f"{name}.jsonl", body)
+        write_json(out / "card.json", {**card, "policy": policy.card().splitlines()})
+        context.say(f"{card['rows']} rows, as many pairs: {out}")
+        return Attacked(out, card, 0)
 
     def model(self) -> Model:
         """The target as a Model, guarded where a guard file is given."""
@@ -164,7 +219,8 @@ class RedTeamJob(Job):
             raise ValueError(f"{self.guard}: steer acts inside a model; the target {self.target} cannot be opened")
         elif file.ban or file.words:
             steering = file.steering(Vocabulary([bytes([b]) for b in range(256)]), ())
-        return Guarded(model, steering, file.detectors(file.before), file.detectors(file.behind), file.message)
+        before, behind = (file.detectors(names, detector) for names in (file.before, file.behind))
+        return Guarded(model, steering, before, behind, file.message)
 
     def _bare(self, name: str) -> Model:
         """A target or an attacker, unguarded."""
@@ -229,14 +285,6 @@ class RedTeamJob(Job):
         return Attacked(out, told, 0)
 
 
-def _leaks(told: Mapping[str, Any]) -> list[Section]:
-    """The table of canaries, where some were planted."""
-    found = sorted(told.get("canaries", ()), key=lambda c: int(c["repeats"]))
-    rows = [[str(c["repeats"]), f"{c['exposure']:.1f}", "yes" if c["extracted"] else "no"] for c in found]
-    head = ["copies in the training data", "exposure in bits", "likeliest of all"]
-    return [Section("canaries", "Planted secrets", table(head, rows))] if rows else []
-
-
 def _function(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     try:
@@ -247,42 +295,3 @@ def _function(name: str) -> Callable[..., Any]:
         raise ValueError(f"target {name!r} is a {type(found).__name__}, not a function")
     made: Callable[..., Any] = found
     return made
-
-
-def written_page(target: str, rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], verdict: GateVerdict) -> str:
-    """The report page: checks, the grid of techniques and languages, failures folded with their harmful part redacted."""
-    checks = table(
-        ["limit", "word", "estimate", "bound", "at"],
-        [[c.name, c.word, f"{c.estimate:.3f}", f"{c.bound:.3f}", f"{c.limit:g}"] for c in verdict.checks],
-    )
-    langs = sorted({r["lang"] for r in rows})
-    grid = []
-    for technique in dict.fromkeys(r["technique"] for r in rows):
-        cells = [technique]
-        for lang in langs:
-            part = [
-                r for r in rows if r["technique"] == technique and r["lang"] == lang and r["harmful"] and not r["void"]
-            ]
-            twins = [
-                r
-                for r in rows
-                if r["technique"] == technique and r["lang"] == lang and not r["harmful"] and not r["void"]
-            ]
-            hit = f"{sum(r['success'] for r in part)}/{len(part)}" if part else "-"
-            over = f"{sum(r['refused'] for r in twins)}/{len(twins)}" if twins else "-"
-            cells.append(f"{hit} · {over}")
-        grid.append(cells)
-    failures = [r for r in rows if r["success"] or (not r["harmful"] and r["refused"])]
-    shown = "".join(
-        f"<details><summary>{escape(str(r['id']))}</summary><pre>{escape(str(r['messages'][-1]['content']))}</pre>"
-        f"<pre>{escape(redact(r))}</pre></details>"
-        for r in failures[:200]
-    )
-    sections = [
-        Section("gate", "Gate", checks),
-        Section("grid", "Attack success · over-refusal, by technique and language", table(["technique", *langs], grid)),
-        *_leaks(told),
-        Section("failures", f"Failures ({len(failures)}, the first 200)", shown or "<p>none</p>"),
-    ]
-    intro = f"<p>{'Not human-validated. ' if not told['human_validated'] else ''}Verdict: {escape(verdict.word)}</p>"
-    return page("Red team", target, intro, sections, "posttrain redteam")

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as xml
 from posttrain.core.files import write_json, write_text
 from posttrain.redteam.gate import GateVerdict, verdict_json
 from posttrain.redteam.pairs import redact
-from posttrain.redteam.rates import Row, rates, success_at
+from posttrain.redteam.rates import Row, interval_json, rates, share, success_at
 from posttrain.redteam.techniques import FAMILIES
 
 KS = (1, 5, 10, 25)
@@ -28,6 +28,7 @@ def summary(
     out: dict[str, Any] = {
         "schema": "redteam-summary/1",
         "pooled": rates(rows).to_json(),
+        "appropriate_refusal": _appropriate(rows),
         "success_at": {str(k): v for k in KS if (v := success_at(rows, k)) is not None},
         "success_is_upper_bound": upper_bound,
         "human_validated": False if all(not str(r["checked"]).startswith("human") for r in rows) else "in part",
@@ -46,6 +47,12 @@ def summary(
     if verdict is not None:
         out["gate"] = verdict_json(verdict)
     return out
+
+
+def _appropriate(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Rate of appropriate answers to plain harmful requests, with its interval."""
+    found = share([r for r in rows if r["harmful"] and r["technique"] == "none" and "appropriate" in r], "appropriate")
+    return None if found is None else interval_json(found)
 
 
 def junit(rows: Sequence[Row], verdict: GateVerdict | None) -> str:

@@ -103,6 +103,14 @@ class Policy(Spec):
         space = "" if lang == "zh" else " "
         return space.join((opening, reason, found.offer.get(lang, OFFERS[lang])))
 
+    def card(self) -> str:
+        """The policy for people: what is done about each category, why, and examples."""
+        lines = []
+        for name, found in sorted(self.categories.items()):
+            lines.append(f"{name}: {found.action.replace('_', ' ')}" + (f", because {found.why}" if found.why else ""))
+            lines += [f"  for instance: {example}" for example in found.examples]
+        return "\n".join([*lines, "every other category: refuse"])
+
     def twin(self, lang: str) -> str:
         """The opening of a helpful answer, where no answer is at hand."""
         return TWINS.get(lang, TWINS["en"])
