@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ class Attributing(Quiet):
 
     def state(self) -> dict[str, Any]:
         """Looks so far, and the answers gathered for the next one, as features need them."""
-        return {"growth": self.growth.state(), "kept": [g.to_json() for g in self.kept]}
+        bare = [replace(g, facts={}, tools=(), preferences=(), ranking=None) for g in self.kept]
+        return {"growth": self.growth.state(), "kept": [g.to_json() for g in bare]}
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.growth.load(state["growth"])
