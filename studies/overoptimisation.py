@@ -41,14 +41,14 @@ class Scale:
     probe: int = 300
     steps: int = 48
     every: int = 6
-    batch: int = 16
+    batch: int = 8
     tokens: int = 96
     epochs: float = 3.0
     audited: int = 60
 
 
 SMALL = Scale(96, 24, 2, 4, 8, 12, 2, 1, 4, 16, 1.0, 12)
-PPO = {"beta": 0.01, "passes": 2}
+PPO = {"beta": 0.02, "passes": 2}
 RUNS: tuple[tuple[str, int], ...] = (
     ("single", 0), ("minimum", 0), ("single", 1), ("minimum", 1), ("single", 2), ("minimum", 2),
     ("kl target", 0), ("length control", 0),
@@ -197,7 +197,7 @@ def ppo(world: World, name: str, seed: int, rewards: dict[str, Path]) -> None:
         f"ppo-{name.replace(' ', '-')}-{seed}",
         **node(world, name, seed, rewards),
         model=str(world.sft), data=str(world.out / "practice.jsonl"), batch=s.batch, steps=s.steps, seed=seed,
-        rollout={"n": 4, "max_new_tokens": s.tokens}, optimizer={"lr": 3e-4}, checkpoint_every=s.every,
+        rollout={"n": 4, "max_new_tokens": s.tokens}, optimizer={"lr": 2e-4}, checkpoint_every=s.every,
     )  # fmt: skip
     log = {int(r["step"]): r for r in read_lines(out / "metrics.jsonl")}
     for row in probed(world, out, node(world, name, seed, rewards)["reward"]):
