@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -243,13 +244,14 @@ class Training:
         if self.job.preflight == "off":
             self.findings: list[Any] = []
             return
+        probed = [(self.parts[0].account(), self.probe)]
         subject = Subject(
             job=self.job.recipe(),
             method=self.job.method,
             loaded=self.loaded,
             renderer=self.renderer,
             engine=self.engine,
-            parts=[(p.account(), p.groups) for p in self.parts] if self.job.sampled is None else self._probed(),
+            parts=probed if self.job.sampled is not None else [(p.account(), p.groups) for p in self.parts],
             held_out=self.held_out,
             inputs=self.inputs,
             source=lambda seed: mixing.source_of(self.parts, self.job.batch, seed, None, self.job.mixture, self.steps),
@@ -259,9 +261,6 @@ class Training:
         )
         self.findings = preflight(subject, self.out.check, accepted=self.job.accept, say=say)
 
-    def _probed(self) -> list[tuple[dict[str, Any], list[Group]]]:
-        return [(self.parts[0].account(), self.probe)]
-
     # The loop
 
     def _loop(self) -> None:
@@ -270,7 +269,6 @@ class Training:
         self._keep_scores()
         self.samples = Samples.before(self, fresh=start == 0)
         watching = self._hooks(start)
-        self.stopped: str | None = None
         self.done = start
         try:
             if self.probing is not None and start == 0:
@@ -293,7 +291,7 @@ class Training:
 
     def _through(self) -> None:
         """Steps from where the run is, to its end or to where a hook ends it."""
-        self.stopped = None
+        self.stopped: str | None = None
         for step in train(self.engine, self.job.method, self.source, self.steps, start=self.done, seed=self.job.seed):
             self.done = step.number
             reasons = [hook(step) for hook in self.watching]
@@ -393,8 +391,6 @@ class Training:
 
 
 def exists(path: str) -> bool:
-    from pathlib import Path
-
     return Path(path).exists()
 
 
