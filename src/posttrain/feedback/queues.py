@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from posttrain.core.recipe import Spec
 from posttrain.feedback import history
 from posttrain.feedback.bodies import fetch, store
 from posttrain.feedback.ids import token
-from posttrain.feedback.tables import guideline, queue
+from posttrain.feedback.tables import guideline, item, queue
 
 Question = Literal["ranking", "rating", "label", "write", "edit"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -123,6 +123,14 @@ def open_items(connection: Connection, id: str) -> int:
 def count_open(connection: Connection, id: str, more: int) -> None:
     """So many more (or fewer) ordinary items of a queue have a place."""
     connection.execute(update(queue).where(queue.c.id == id).values(open_items=queue.c.open_items + more))
+
+
+def finished(connection: Connection, id: str) -> bool:
+    """Has every ordinary item of a queue all its judgments? An item that somebody has on the screen is not finished."""
+    if open_items(connection, id):
+        return False
+    c = item.c
+    return not connection.execute(select(exists().where(c.queue == id, c.kind == "ordinary", c.active > 0))).scalar()
 
 
 @dataclass(frozen=True)

@@ -65,16 +65,18 @@ class Annotate(Job):
     """A proxy with TLS stands in front."""
     browser: bool = True
     """Open the browser."""
+    until_done: bool = False
+    """Stop by itself when every item of the queue has its judgments, so that a recipe goes on; else it waits to be interrupted."""
 
     def run(self, context: Context | None = None) -> str:
-        """Serve until interrupted; returns the ledger."""
+        """Serve until interrupted, or until the queue is done; returns the ledger."""
         from posttrain.feedback.server import run
 
         context = context or Context()
         run.check_address(self.host, self.certificate, self.behind_proxy)
         piped = self.data is None and not sys.stdin.isatty() and self.model is None
         ledger, queue = self.prepare(context)
-        feed = Feed(ledger, queue, context)
+        feed = Feed(ledger, queue, context, coming=piped)
         sock = run.listen(self.host, self.port)
         scheme = "https" if self.certificate else "http"
         shown = f"[{self.host}]" if ":" in self.host else self.host
@@ -87,7 +89,8 @@ class Annotate(Job):
             threading.Thread(target=feed.read, args=(sys.stdin,), daemon=True).start()
         if self.browser:
             threading.Timer(0.5, webbrowser.open, (link,)).start()
-        run.serve(app, sock, self.certificate, self.key, self.behind_proxy)
+        until = (lambda: done(ledger, queue, feed)) if self.until_done else None
+        run.serve(app, sock, self.certificate, self.key, self.behind_proxy, until)
         ledger.close()
         return self.ledger
 
@@ -132,9 +135,8 @@ class Annotate(Job):
 class Feed:
     """Rows from a pipe, added line by line while people already work."""
 
-    def __init__(self, ledger: Ledger, queue: Queue, context: Context) -> None:
-        self.ledger, self.queue, self.context = ledger, queue, context
-        self.coming = False
+    def __init__(self, ledger: Ledger, queue: Queue, context: Context, coming: bool = False) -> None:
+        self.ledger, self.queue, self.context, self.coming = ledger, queue, context, coming
 
     def read(self, lines: Iterator[str]) -> None:
         """Add every line; a bad one is told of and left out. Ends with the pipe."""
@@ -183,6 +185,14 @@ class Redraw:
 
         with self.ledger.write() as connection:
             select_next(connection, self.queue)
+
+
+def done(ledger: Ledger, queue: Queue, feed: Feed) -> bool:
+    """Is there nothing left to judge, and nothing coming?"""
+    from posttrain.feedback import queues
+
+    with ledger.read() as connection:
+        return not feed.coming and queues.finished(connection, queue.id)
 
 
 def owner_link(ledger: Ledger) -> str:

@@ -10,6 +10,7 @@ from posttrain.jobs.annotate import Annotate
 from posttrain.jobs.auditing import Audit
 from posttrain.jobs.compare import Compare
 from posttrain.jobs.demo import Demo
+from posttrain.jobs.duel import Duel
 from posttrain.jobs.effort import Effort
 from posttrain.jobs.evaluate import Evaluate
 from posttrain.jobs.feedback import Agree, Labels, LedgerJob
@@ -44,6 +45,7 @@ __all__ = [
     "Compare",
     "DataJob",
     "Demo",
+    "Duel",
     "Effort",
     "Evaluate",
     "Gap",

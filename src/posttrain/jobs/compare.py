@@ -27,6 +27,7 @@ from posttrain.evals.front import front
 from posttrain.evals.pairing import by_id, duel, forgetting, tax
 from posttrain.jobs import assembly
 from posttrain.jobs.compare_models import models_of, name_and_path
+from posttrain.jobs.duel import answered, people_say, send
 from posttrain.jobs.evaluate import Evaluate, Evaluated, plain, references
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.run_cost import cost_of, with_others
@@ -84,6 +85,8 @@ class Compare(Job):
     """Lengths of conversation, in user turns, at which first prompts are asked again after exchanges of `examples`: `[1, 4, 16]`."""
     turn_prompts: PositiveInt = 32
     """Prompts that are asked again at each length of conversation."""
+    ledger: str | None = None
+    """Ledger of people's verdicts: answers of neighbouring models that differ go there as blind pairs, and the page shows who wins."""
     objectives: tuple[str, ...] = ()
     """Figures of the trade-off between models; none takes the main figure and likelihood of references."""
     seed: int = 0
@@ -105,6 +108,7 @@ class Compare(Job):
         talks = self._talks(asked, context)
         longer = {n: self._evaluate(f"{n}/turns", p, talks, context) for n, p in named.items()} if talks else measured
         told = self._told(named, measured, longer) | {"kl": self._kl(named, asked)}
+        told["people"] = self._people(list(named), {n: measured[n].rows for n in named}, context)
         told["seconds"] = round(time.perf_counter() - began, 1)
         out = Path(self.out)
         Run(out).start({"job": self.name, **self.model_dump(mode="json")})
@@ -134,6 +138,18 @@ class Compare(Job):
             seed=self.seed,
         )
         return job.run(context)
+
+    def _people(self, names: Sequence[str], rows: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
+        """Each two neighbouring trained models before people; pairs that a ledger holds already are not doubled."""
+        if self.ledger is None:
+            return []
+        out = []
+        for second, first in list(pairwise(names))[1:] or list(pairwise(names)):
+            queue = f"{first} against {second}"
+            sides = [answered(rows[n], n) for n in (first, second)]
+            context.say(f"{queue}: {send(self.ledger, queue, *sides, (first, second), 3, self.seed)}")
+            out.append(people_say(self.ledger, queue, (first, second), self.seed))
+        return out
 
     def _kl(self, named: Mapping[str, str], asked: Sequence[Group]) -> dict[str, Any]:
         """KL of every other model from `kl_to`, with intervals over prompts."""

@@ -42,6 +42,7 @@ def comparison_page(told: Mapping[str, Any]) -> str:
         ("models", "Models and their cost", _models(told)),
         ("methods", "Methods side by side", _methods(told)),
         ("duels", "Who wins, prompt by prompt", _duels(told)),
+        ("people", "What people prefer", _people(told)),
         ("figures", "All figures", _figures(told)),
         ("front", "Trade-offs", _front(told)),
         ("tax", "What alignment cost", _tax(told)),
@@ -198,6 +199,25 @@ def _duels(told: Mapping[str, Any]) -> str:
         "answers. Could see: the smallest true difference that this many prompts find four times in five."
     )
     return table(head, rows, numeric=range(2, 8)) + node("p", escape(note), class_="muted small")
+
+
+def _people(told: Mapping[str, Any]) -> str:
+    """Blind verdicts of people on pairs of models, where the comparison was given a ledger."""
+    rows: list[list[Cell | str]] = []
+    for made in told.get("people", ()):
+        pair = Cell(f"{made['first']} against {made['second']}")
+        if made["rate"] is None:
+            rows.append([pair, "nobody has judged yet", "", "", ""])
+            continue
+        said = f"{made['wins']} / {made['ties'] + made['both_bad']} / {made['losses']}"
+        rows.append([pair, _rate(made["rate"]), said, f"{made['rate']['n']:,}", f"{made['people']}"])
+    if not rows:
+        return ""
+    note = (
+        "Shown blind, in an order drawn for every task; ties and `both bad` count half. The interval resamples prompts."
+    )
+    head = ("pair", "human win rate", "win / tie / loss", "prompts", "people")
+    return table(head, rows, numeric=range(1, 5)) + node("p", escape(note), class_="muted small")
 
 
 def _rate(made: Mapping[str, Any]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
+SECOND = 1.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -34,11 +37,25 @@ def check_address(host: str, certificate: str | None, behind_proxy: bool) -> Non
 
 
 def serve(
-    app: Any, sock: socket.socket, certificate: str | None = None, key: str | None = None, behind_proxy: bool = False
-) -> None:
-    """Answer until interrupted."""
+    app: Any, sock: socket.socket, certificate: str | None = None, key: str | None = None, behind_proxy: bool = False,
+    until: Callable[[], bool] | None = None,
+) -> None:  # fmt: skip
+    """Answer until interrupted, or until `until`, asked every second, says that it is enough."""
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, ssl_certfile=certificate, ssl_keyfile=key,
         proxy_headers=behind_proxy, timeout_graceful_shutdown=3, lifespan="off",
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[sock])
+    server = uvicorn.Server(config)
+    stopped = threading.Event()
+
+    def watch() -> None:
+        while until is not None and not stopped.wait(SECOND):
+            if until():
+                server.should_exit = True
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        server.run(sockets=[sock])
+    finally:
+        stopped.set()
