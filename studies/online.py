@@ -37,17 +37,17 @@ FIRST_TUNED = 4000
 """Place in the held-out split of the first prompt of the tuning seed: beyond all others."""
 WARM = {"temperature": 0.7}
 METHODS: dict[str, dict[str, Any]] = {
-    "grpo": {"method": {"name": "grpo", "beta": 0.02, **WARM}},
+    "grpo": {"method": {"name": "grpo", "beta": 0.05, "scale": "batch", **WARM}},
     "rloo": {"method": {"name": "rloo", "beta": 0.02, **WARM}},
-    "ppo": {"method": {"name": "ppo", "beta": 0.02, "passes": 2, **WARM}, "rollout": {"n": 4}},
+    "ppo": {"method": {"name": "ppo", "beta": 0.02, "passes": 2, **WARM}, "rollout": {"n": 4}, "batch": 24},
     "rejection": {"method": "sft", "rollout": {"select": "best", **WARM}},
     "online_dpo": {"method": {"name": "dpo", "beta": 0.1, "nll": 1.0}, "rollout": {"select": "pairs", **WARM}},
 }
 LADDER: dict[str, tuple[float, ...]] = {
-    "grpo": (5e-4, 1.5e-3),
-    "ppo": (3e-4, 8e-4),
-    "rejection": (3e-4, 1e-3),
-    "online_dpo": (3e-4, 1e-3),
+    "grpo": (1e-4, 2e-4),
+    "ppo": (1e-4, 2e-4),
+    "rejection": (2e-4, 5e-4),
+    "online_dpo": (2e-4, 5e-4),
 }
 """Rates that are tried on the tuning seed; rloo takes that of grpo."""
 ADAPTIVE: dict[str, Any] = {
@@ -176,7 +176,7 @@ def tune(steps: int, kl_steps: int, prompts: int) -> dict[str, Any]:
 def with_rate(method: str, lr: float) -> dict[str, Any]:
     """A method's node at a rate."""
     heads = {"head_lr": max(2e-3, lr)} if method == "ppo" else {}
-    return {**METHODS[method], "optimizer": {"lr": lr, **heads}}
+    return {**METHODS[method], "optimizer": {"lr": lr, "warmup": 0.1, **heads}}
 
 
 def adaptive(beta: float) -> dict[str, Any]:
