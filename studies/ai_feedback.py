@@ -81,7 +81,14 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
         ends_of = [round(found.interval.low, 6), round(found.interval.high, 6)]
         claims[name] = {"separated": found.separated, "difference": round(found.interval.estimate, 6), "interval": ends_of,
                         "bound": round(found.bound, 6), "text": str(found)}  # fmt: skip
-    return {"gold": gold, "claims": claims, "noise": NOISE, "critique": revisions(rows), "synthetic": written(rows)}
+    return {
+        "gold": gold,
+        "claims": claims,
+        "noise": NOISE,
+        "critique": revisions(rows),
+        "synthetic": written(rows),
+        "taught": taught(rows),
+    }
 
 
 def revisions(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -101,6 +108,11 @@ def written(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {str(r["seed"]): {k: r[k] for k in ("produced", "kept", "clean")} for r in rows if r["cell"] == "made"}
 
 
+def taught(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Per seed: answers of the teacher, different ones that the judge passed, and those that the student learned."""
+    return {str(r["seed"]): {k: r[k] for k in ("answers", "passed", "taught")} for r in rows if r["cell"] == "taught"}
+
+
 def write_page(found: dict[str, Any], told: dict[str, Any]) -> None:
     """The page beside the rows."""
     from posttrain.report.dots import dot_plot
@@ -114,6 +126,7 @@ def write_page(found: dict[str, Any], told: dict[str, Any]) -> None:
     claims = [[name, "yes" if c["separated"] else "no", c["text"]] for name, c in found["claims"].items()]
     critique = [[name.replace("_", " "), str(n)] for name, n in found["critique"].items()]
     made = [[f"seed {s}", *(str(r[k]) for k in ("produced", "kept", "clean"))] for s, r in found["synthetic"].items()]
+    passed = [[f"seed {s}", *(str(r[k]) for k in ("answers", "passed", "taught"))] for s, r in found["taught"].items()]
     text = (f"{told['command']}, commit {told['commit'][:12]}; the reading room is a simulation; the judge adds noise with standard "
             f"deviation {found['noise']} to gold")  # fmt: skip
     sections = [
@@ -121,6 +134,11 @@ def write_page(found: dict[str, Any], told: dict[str, Any]) -> None:
         Section("claims", "Claims", table(["claim", "separated", "difference"], claims)),
         Section("critique", "What critique and revision did to the answers", table(["", "answers"], critique)),
         Section("synthetic", "Synthetic rows", table(["", "written", "kept by synth", "left by the filters"], made)),
+        Section(
+            "taught",
+            "Answers of the teacher",
+            table(["", "answers", "different and passed by the judge", "learned"], passed),
+        ),
     ]
     write_text(HERE / "report.html", page("Study: ai-feedback", text, "", sections, text))
 

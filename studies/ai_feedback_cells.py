@@ -21,8 +21,6 @@ from posttrain.core.protocols import Sampling
 
 NOISE = 0.15
 """Standard deviation of what the judge adds to gold, which lies in [0, 1]."""
-SURE = 2 * NOISE
-"""Least difference of the judge's marks that makes a pair: below it the noise decides."""
 MARKERS = {"en": ("Question: ", "Answer: "), "fr": ("Question : ", "Réponse : "),
            "ru": ("Вопрос: ", "Ответ: "), "zh": ("问题：", "回答：")}  # fmt: skip
 ROOM = {
@@ -37,15 +35,18 @@ RAW = "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfo
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything. epochs: passes of the two small sets, the seeds and the raw rows."""
+    """How much of everything. more: prompts that the teacher answers for its student alone, twice each. revised: of the criticised answers,
+    those that are learned."""
 
-    demos: int = 3600
-    asked: int = 1000
-    revised: int = 250
+    demos: int = 2400
+    asked: int = 400
+    more: int = 500
+    criticised: int = 320
+    revised: int = 200
     seeds: int = 50
     tasks_per_seed: int = 16
-    raw: int = 600
-    held_out: int = 240
+    raw: int = 500
+    held_out: int = 320
     answers: int = 2
     tokens: int = 160
     written: int = 320
@@ -54,7 +55,19 @@ class Scale:
     """A teacher's answer that the judge marks lower is not learned from."""
 
 
-SMALL = Scale(demos=64, asked=16, revised=4, seeds=4, tasks_per_seed=6, raw=32, held_out=8, tokens=24, passed=-1.0)
+SMALL = Scale(
+    demos=64,
+    asked=16,
+    more=8,
+    criticised=6,
+    revised=4,
+    seeds=4,
+    tasks_per_seed=6,
+    raw=32,
+    held_out=8,
+    tokens=24,
+    passed=-1.0,
+)
 
 
 @dataclass(frozen=True)
@@ -129,13 +142,12 @@ class Judge:
 
 
 def judged(groups: Sequence[Group], judge: Judge) -> list[Group]:
-    """One pair a prompt: what the judge likes best over what it likes least, where its marks are apart for sure."""
+    """One pair a prompt: what the judge likes best over what it likes least; prompts whose answers are all alike have none."""
     out = []
     for g, scores in zip(groups, judge(groups), strict=True):
         order = sorted(range(len(scores)), key=lambda i: -(scores[i].value or 0.0))
         best, worst = g.responses[order[0]], g.responses[order[-1]]
-        apart = (scores[order[0]].value or 0.0) - (scores[order[-1]].value or 0.0)
-        if best.text != worst.text and apart >= SURE:
+        if best.text != worst.text:
             out.append(g.with_responses([best, worst], preferences=(Preference(0, 1),)))
     return out
 
@@ -178,9 +190,9 @@ def critique(bench: Bench) -> list[dict[str, Any]]:
         sampling=drawn,
         seed=bench.seed,
     )
-    made = refiner.refine(bench.groups("answers.jsonl")[: bench.scale.revised])
+    made = refiner.refine(bench.groups("answers.jsonl")[: bench.scale.criticised])
     rows = refined_rows(bench.seed, made, judge)
-    finals = bench.keep("finals.jsonl", [m.sft for m in made])
+    finals = bench.keep("finals.jsonl", [m.sft for m in made[: bench.scale.revised]])
     bench.do(revised=train("sft", bench.at("sft"), finals, 2e-4))
     bench.do(again=bench.said("revised", "asked.jsonl", 4))
     pairs = bench.keep("second.jsonl", judged(bench.groups("again.jsonl"), judge))
@@ -262,7 +274,10 @@ def distilled(bench: Bench) -> list[dict[str, Any]]:
     own answers to other prompts that the judge passes (`distilled`); `distilled` has no more steps than `raw`."""
     student, most = smaller(bench.out / "small"), 2 * bench.scale.raw
     rows = bench.keep("raw.jsonl", bench.groups("demos.jsonl")[: bench.scale.raw])
-    answers = passed(bench.groups("answers.jsonl"), Judge(NOISE, bench.seed), bench.scale.passed)
+    bench.do(more={"job": "room-prompts", "n": bench.scale.more, "start": 20000 + bench.scale.asked})
+    bench.do(more_answers=bench.said("sft", "more.jsonl", 2))
+    said = bench.groups("answers.jsonl") + bench.groups("more_answers.jsonl")
+    answers = passed(said, Judge(NOISE, bench.seed), bench.scale.passed)
     taught = bench.keep("taught.jsonl", answers[:most])
     soft = {"name": "distill", "match": "forward_kl", "k": 64}
     bench.do(
@@ -270,7 +285,7 @@ def distilled(bench: Bench) -> list[dict[str, Any]]:
         soft=train(soft, student, rows, 2e-3, epochs=2, teacher=bench.at("sft")),
         distilled=train("sft", student, taught, 2e-3),
     )
-    told = {"answers": 4 * bench.scale.asked, "passed": len(answers), "taught": min(len(answers), most)}
+    told = {"answers": sum(len(g.responses) for g in said), "passed": len(answers), "taught": min(len(answers), most)}
     return [{"seed": bench.seed, "cell": "taught", **told}, *bench.measured("raw", "soft", "distilled")]
 
 

@@ -34,6 +34,14 @@ def transcripts(rows: Sequence[Group], teacher: Teacher, wanted: Wanted) -> Made
         return f"{q}{text}\n{a}{shown[text]}{END}"
 
     drawn = replace(teacher.sampling, stop=(*teacher.sampling.stop, END))
-    return augment(
+    made = augment(
         rows, "both", teacher.model, teacher.seed, wanted.n, drawn, wanted.verify, ask=ask, least=wanted.least
     )
+    made.kept = [_named(g) for g in made.kept]
+    return made
+
+
+def _named(group: Group) -> Group:
+    """The row with this generator in its provenance."""
+    told = {**group.facts["provenance"], "generator": "transcript"}
+    return replace(group, facts={**group.facts, "provenance": told})
