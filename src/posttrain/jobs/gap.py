@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -124,9 +123,7 @@ class Gap(Job):
         ]
         shown = table(["prompt", *named.values()], answers, "The same prompts, answered by each.")
         sections = [Section("gap", "The gap", body), Section("answers", "Answers", shown)]
-        return page(
-            f"Distillation: {Path(self.out).name}", told(figure, found), top, sections, escape(f"{share.method}")
-        )
+        return page(f"Distillation: {Path(self.out).name}", told(figure, found), top, sections, share.method)
 
 
 def values(done: Evaluated, figure: str) -> dict[str, float]:
