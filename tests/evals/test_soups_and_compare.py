@@ -109,7 +109,7 @@ def test_compare_writes_one_page(tmp_path: Path) -> None:
     job.run(QUIET)
     assert (tmp_path / "c" / "models" / "base" / "rows.jsonl").stat().st_mtime_ns == stamp
     told["models"]["<b>evil</b>"] = told["models"].pop("again")
-    for key in ("lines", "about", "points"):
+    for key in ("lines", "about", "points", "bias"):
         told[key]["<b>evil</b>"] = told[key].pop("again")
     assert "<b>evil" not in comparison_page(told)
 
