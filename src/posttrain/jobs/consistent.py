@@ -55,19 +55,20 @@ def pieces(target: str, reward: str | None, scored: bool, context: Context) -> P
     recipe = yaml.safe_load(run.recipe.read_text(encoding="utf-8")) or {}
     data, held = rows_of(recipe, context)
     node = recipe.get("reward")
-    named = [reward] if reward else models_in_node(node, models_in)
-    model = ModelReward(target) if scored else ModelReward(named[0]) if named and Path(named[0]).exists() else None
-    start = str(recipe.get("model", ""))
+    named = [p for p in models_in_node(node, models_in) if Path(p).exists()]
+    judged_by = target if scored else reward or next(iter(named), None)
+    model = None if judged_by is None else ModelReward(judged_by)
+    start = recipe.get("model")
     paired = [g for g in data or () if g.pairs()]
     room = bool(data) and all("gold" in g.facts and "task" in g.facts for g in (data or ())[:20])
-    here = not scored and Path(assembly.resolve(start)).exists()
+    here = not scored and isinstance(start, str) and Path(assembly.resolve(start)).exists()
     method = recipe.get("method")
     return Pieces(
         data=paired or (data if not scored else None),
         held_out=held,
         reward_model=model,
         policy=None if scored else Policy.open(assembly.resolve(target)),
-        reference=Policy.open(assembly.resolve(start)) if here else None,
+        reference=Policy.open(assembly.resolve(str(start))) if here else None,
         logs=read_lines(run.metrics) if run.metrics.is_file() else None,
         gold=_gold() if room and not scored else None,
         beta=float(method["beta"]) if isinstance(method, dict) and method.get("beta") else 0.1,
@@ -125,8 +126,15 @@ def consistency(
         return None
     samples, tokens = (40, 48) if fast else (200, 128)
     checker = RLHFConsistencyChecker(found.beta, samples, tokens, seed=seed, progress=context.say)
-    given = {k: v for k, v in vars(found).items() if k != "beta"}
-    return checker.analyze(**given)
+    return checker.analyze(
+        data=found.data,
+        reward_model=found.reward_model,
+        policy=found.policy,
+        reference=found.reference,
+        logs=found.logs,
+        held_out=found.held_out,
+        gold=found.gold,
+    )
 
 
 def section(report: ConsistencyReport) -> Section:
