@@ -135,6 +135,8 @@ def test_two_models_before_people(tmp_path: Path) -> None:
             queue = queues.find(connection, "duel")
             assert queues.open_items(connection, queue.id) == 37
             assert duels.contestants(connection, queue) == ("dpo", "ppo")
+        with book.write() as connection:
+            queue = queues.make(connection, "duel", queues.Settings(repeat_rate=0.0, gold_rate=0.0))
         for who, wins in (("ann", 30), ("bob", 20)):
             for turn in range(37):
                 with book.write() as connection:

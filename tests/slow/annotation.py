@@ -27,8 +27,9 @@ def free_port() -> int:
 class Server:
     """`posttrain annotate LEDGER` on a port; `start` again after `kill` is what an operator would do."""
 
-    ledger: Path
+    ledger: Path | str
     port: int
+    written: Path | None = None
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -37,7 +38,8 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "posttrain.cli", "annotate", str(self.ledger), "--port", str(self.port)]
-        log = open(f"{self.ledger}.log", "a", encoding="utf-8")  # noqa: SIM115
+        written = self.written or Path(f"{self.ledger}.log")
+        log = open(written, "a", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, "--no-browser"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -45,7 +47,7 @@ class Server:
         log.close()
         until = time.monotonic() + 120
         while time.monotonic() < until:
-            assert self.process.poll() is None, Path(f"{self.ledger}.log").read_text(encoding="utf-8")
+            assert self.process.poll() is None, written.read_text(encoding="utf-8")
             try:
                 if httpx2.get(f"{self.address}/healthz", timeout=5).status_code == 200:
                     return

@@ -17,6 +17,7 @@ from posttrain.core.group import group
 from posttrain.feedback import history
 from posttrain.feedback.ledger import Ledger
 from posttrain.feedback.tables import assignment, judgment
+from tests.feedback import postgres
 from tests.feedback.made import ledger
 from tests.slow.annotation import Server, free_port, session
 
@@ -72,22 +73,30 @@ class Annotator(threading.Thread):
 
 
 def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
-    opened, _ = ledger(
-        tmp_path, [group(f"q{i}", *(f"a{i} {k}" for k in range(3))) for i in range(3000)], overlap=OVERLAP
-    )
-    known = [(f"p{k}", *session(opened, f"p{k}")) for k in range(PEOPLE)]
+    survive(str(tmp_path / "prefs.db"), tmp_path / "server.log", PEOPLE, SECONDS)
+
+
+def test_nothing_is_lost_by_kills_on_postgresql(tmp_path: Path) -> None:
+    """The same promises where the ledger is a PostgreSQL database, with fewer people."""
+    with postgres.server() as made:
+        survive(made.database(), tmp_path / "server.log", PEOPLE // 2, SECONDS / 2)
+
+
+def survive(place: str, log: Path, people: int, seconds: float) -> None:
+    opened, _ = ledger(place, [group(f"q{i}", *(f"a{i} {k}" for k in range(3))) for i in range(3000)], overlap=OVERLAP)
+    known = [(f"p{k}", *session(opened, f"p{k}")) for k in range(people)]
     opened.close()
-    server, stop = Server(tmp_path / "prefs.db", free_port()), threading.Event()
+    server, stop = Server(place, free_port(), log), threading.Event()
     server.start()
     crowd = [Annotator(name, server.address, cookie, csrf, stop) for name, cookie, csrf in known]
     for person in crowd:
         person.start()
     try:
         for _ in range(KILLS):
-            time.sleep(SECONDS / (KILLS + 1))
+            time.sleep(seconds / (KILLS + 1))
             server.kill()
             server.start()
-        time.sleep(SECONDS / (KILLS + 1))
+        time.sleep(seconds / (KILLS + 1))
     finally:
         stop.set()
         server.kill()
@@ -96,7 +105,7 @@ def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
     assert [p.fault for p in crowd if p.fault] == []
     statuses = sum((p.statuses for p in crowd), Counter())
     acknowledged = {id: task for p in crowd for id, task in p.acknowledged.items()}
-    with Ledger(tmp_path / "prefs.db") as again, again.read() as connection:
+    with Ledger(place) as again, again.read() as connection:
         rows = connection.execute(
             select(judgment.c.id, judgment.c.assignment, judgment.c.item, judgment.c.annotator)
         ).all()
@@ -108,7 +117,7 @@ def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
     print(
         f"{len(acknowledged)} acknowledged, {len(rows)} stored, answers by status {dict(statuses)}, most per item {most}"
     )
-    assert len(acknowledged) > PEOPLE and not any(s >= 500 for s in statuses)
+    assert len(acknowledged) > people and not any(s >= 500 for s in statuses)
     assert acknowledged.items() <= {(r.id, r.assignment) for r in rows}
     assert len({r.assignment for r in rows}) == len(rows) == len({(r.item, r.annotator) for r in rows})
     assert most is not None and most <= OVERLAP and faults == ()

@@ -1,4 +1,7 @@
-"""How people come in: a single-use link, later a password. Five tries a minute for each name and address."""
+"""How people come in: a single-use link, later a password. Five tries a minute for each name and address, thirty for an address.
+
+The second limit is for who tries many names: every try costs 64 MiB and a tenth of a second of scrypt, whether the name is known or not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from posttrain.feedback.accounts import Refused
 from posttrain.feedback.server.call import COOKIE, Call
 from posttrain.feedback.server.render import page
 
-TRIES, WINDOW = 5, 60.0
+TRIES, ANY_NAME, WINDOW = 5, 30, 60.0
 
 
 class Tries:
@@ -27,13 +30,16 @@ class Tries:
         """Count a try; False where there were too many."""
         now = time.monotonic() if now is None else now
         with self._lock:
-            if len(self._at) > 10_000:
-                self._at = defaultdict(deque, {k: v for k, v in self._at.items() if v and v[-1] > now - WINDOW})
-            tries = self._at[name[:100], address]
-            while tries and tries[0] <= now - WINDOW:
-                tries.popleft()
-            tries.append(now)
-            return len(tries) <= TRIES
+            return all([self._count((name[:100], address), TRIES, now), self._count(("", address), ANY_NAME, now)])
+
+    def _count(self, key: tuple[str, str], most: int, now: float) -> bool:
+        if len(self._at) > 10_000:
+            self._at = defaultdict(deque, {k: v for k, v in self._at.items() if v and v[-1] > now - WINDOW})
+        tries = self._at[key]
+        while tries and tries[0] <= now - WINDOW:
+            tries.popleft()
+        tries.append(now)
+        return len(tries) <= most
 
 
 def _signed_in(call: Call, who: str) -> Response:
