@@ -109,7 +109,9 @@ def test_pages_speak_one_language(tmp_path: Path, language: str) -> None:
         assert f'<html lang="{language}">' in made.text and made.status_code in (200, 410), path
         if language == "fr":
             shown = html.unescape(re.sub(r"<(script)\b.*?</\1>|data-words='.*?'", " ", made.text, flags=re.DOTALL))
-            assert [t for t in english if re.search(rf"(?:>|label=\"|title=\"|holder=\")\s*{re.escape(t)}\s*[<\"]", shown)] == [], path
+            assert [
+                t for t in english if re.search(rf"(?:>|label=\"|title=\"|holder=\")\s*{re.escape(t)}\s*[<\"]", shown)
+            ] == [], path
         else:
             assert words_of(made.text) == [], path
     owner.cookies.clear()

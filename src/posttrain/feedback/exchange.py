@@ -43,9 +43,9 @@ def rows(connection: Connection, queue: Queue, with_names: bool = False) -> Iter
             "who": who[r.who], "team": r.team, "kind": r.kind, "ranking": r.ranking, "ratings": r.ratings, "labels": r.labels,
             "text": r.text, "edits": r.edits, "display": list(r.display), "reason": r.reason, "propensity": r.propensity,
             "seconds": r.seconds, "confidence": r.confidence, "comment": r.comment, "flag": r.flag, "created": r.created,
-            "model": r.model or None,
+            "model": r.model or None, "spans": list(r.spans),
         }  # fmt: skip
-        said.setdefault(r.item, []).append({k: v for k, v in body.items() if v not in (None, "", {}, ())})
+        said.setdefault(r.item, []).append({k: v for k, v in body.items() if v not in (None, "", {}, (), [])})
     for content in items.each(connection, queue):
         yield {**content.group.to_json(), "kind": content.kind, "judgments": said.get(content.id, [])}
 
@@ -86,7 +86,7 @@ def _judgment(connection: Connection, queue: Queue, id: str, said: Mapping[str, 
     answer = judging.Answer(
         str(said["kind"]), None if ranking is None else tuple(tuple(t) for t in ranking),
         {int(k): v for k, v in said.get("ratings", {}).items()}, {int(k): bool(v) for k, v in said.get("labels", {}).items()},
-        (), said.get("text"), said.get("edits"), str(said.get("comment", "")), "", str(said.get("flag", "")), said.get("confidence"),
+        tuple(said.get("spans", ())), said.get("text"), said.get("edits"), str(said.get("comment", "")), "", str(said.get("flag", "")), said.get("confidence"),
         said.get("seconds"),
     )  # fmt: skip
     judging.submit(connection, who, task, f"import-{task}", answer, created)

@@ -43,6 +43,7 @@ class Record:
     guideline: int | None = None
     created: float = 0.0
     model: bool = False
+    spans: Sequence[Mapping[str, Any]] = ()
 
     @property
     def tiers(self) -> Tiers | None:
@@ -95,6 +96,7 @@ def _record(r: Any, texts: Mapping[str, str]) -> Record:
         text=None if r.text is None else texts[r.text], edits=r.edits, display=tuple(json.loads(r.display)), team=r.team,
         reason=r.why, propensity=r.propensity, seconds=r.seconds, hasty=bool(r.hasty), confidence=r.confidence, comment=r.comment,
         flag=r.flag, lang=r.lang, category=r.category, guideline=r.guideline, created=r.created, model=r.sort == "model",
+        spans=tuple(json.loads(r.spans)),
     )  # fmt: skip
 
 

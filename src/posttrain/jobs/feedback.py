@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -103,37 +104,42 @@ class Labels(Job):
 
     def run(self, context: Context | None = None) -> Path:
         """Write the file, and beside it `.about.json`: how it was made and what was left out."""
-        from posttrain.feedback import exchange, labels, queues
+        from posttrain.feedback import exchange, labels, lost, queues
 
-        context = context or Context()
+        context, table = context or Context(), []
         with opened(self.ledger).read() as connection:
             queue = queues.find(connection, self.queue)
             version = queues.guide(connection, queue.id).version
             made = labels.labels(
                 connection, queue, self.by, self.keep_ties, self.team, reviewed=self.reviewed, judges=self.judges
             )
-            if self.shape == "csv":
-                write_text(self.out, exchange.as_csv(list(exchange.rows(connection, queue, self.with_names))))
-            elif self.shape in exchange.OF_JUDGMENTS:
+            if self.shape == "csv" or self.shape in exchange.OF_JUDGMENTS:
                 table = list(exchange.rows(connection, queue, self.with_names))
-                write_text(self.out, "".join(_line(r) for r in exchange.OF_JUDGMENTS[self.shape](table)))
-        if self.shape in exchange.OF_LABELS:
+        gone = lost.of_judgments(self.shape, table) + lost.of_labels(self.shape, made.groups)
+        if self.shape == "csv":
+            write_text(self.out, exchange.as_csv(table))
+        elif self.shape in exchange.OF_JUDGMENTS:
+            write_text(self.out, "".join(_line(r) for r in exchange.OF_JUDGMENTS[self.shape](table)))
+        elif self.shape in exchange.OF_LABELS:
             write_text(self.out, "".join(_line(r) for r in exchange.OF_LABELS[self.shape](made.groups)))
-        elif self.shape in (*OF_GROUPS, "winners"):
-            self._groups(made)
+        else:
+            gone += self._groups(made)
         body = Path(self.out).read_bytes()
         count = body.count(b"\n") if not self.out.endswith((".parquet", ".gz")) else len(made.groups)
-        write_json(
-            f"{self.out}.about.json", exchange.sidecar(made, queue, version, count, hashlib.sha256(body).hexdigest())
-        )
+        about = exchange.sidecar(made, queue, version, count, hashlib.sha256(body).hexdigest())
+        write_json(f"{self.out}.about.json", about | {"not_carried": dict(gone)})
         left = "; ".join(f"{n} times: {why}" for why, n in made.dropped.most_common())
         context.say(
             f"{made.judgments} judgments, {len(made.groups)} items as {self.shape}: {self.out}"
             + (f" (left out {left})" if left else "")
         )
+        if gone:
+            told = "; ".join(f"{n} times {what}" for what, n in gone.most_common())
+            context.say(f"the shape {self.shape} cannot carry: {told}")
         return Path(self.out)
 
-    def _groups(self, made: Any) -> None:
+    def _groups(self, made: Any) -> Counter[str]:
+        """Write groups; returns what their shape cannot carry."""
         from posttrain.data.write import write
         from posttrain.feedback.labels import winners
 
@@ -142,7 +148,7 @@ class Labels(Job):
             raise ValueError(
                 f"{self.ledger}: no item has a label yet ({made.judgments} judgments); annotate first, or keep ties with --keep-ties"
             )
-        write(groups, self.out, "messages" if self.shape == "winners" else self.shape)
+        return write(groups, self.out, "messages" if self.shape == "winners" else self.shape).lost
 
 
 def _line(row: Any) -> str:
