@@ -127,6 +127,7 @@ def _claim(change: Mapping[Any, np.ndarray], part: str) -> dict[str, Any]:
 
 def write_page(found: Mapping[str, Any], about: str) -> None:
     """The page beside the rows: the plot of what each task had before and after, and every claim."""
+    from posttrain.report.axes import node
     from posttrain.report.dots import dot_plot, dumbbell
     from posttrain.report.page import Section, card, figure, page, table
 
@@ -136,7 +137,7 @@ def write_page(found: Mapping[str, Any], about: str) -> None:
 
     shown = [(w, Interval(c["mean"], *c["interval"], c["n"], "bootstrap over prompts")) for w, c in _claims(found)]
     words = {"alone": f"{ONE} alone", "mixed": f"{ONE} and the others, half and half"}
-    plots = "".join(figure(f"Further SFT on {words[s]}", drawn(s)) for s in words)
+    plots = node("div", "".join(figure(f"Further SFT on {words[s]}", drawn(s)) for s in words), class_="pair")
     claims = [
         [w, c["on"], "yes" if c["separated"] else "no", _told(c), ", ".join(f"{v:+.3f}" for v in c["by_seed"])]
         for w, c in _claims(found)
