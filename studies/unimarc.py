@@ -2,9 +2,9 @@
 
 Three seeds of the reading room. The shipped base is fine-tuned on demonstrations of the cataloguing task (six in ten of them right), then
 GRPO draws five notices per description, as in the lesson, and learns from `rewards.unimarc` alone. Measured on held-out descriptions:
-is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? The claim is about answers at temperature 0.7, as the
-demo gives them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number of demonstrations was chosen on seed 100, which is not among the
-seeds.
+is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? The claim is about answers at temperature 0.7, as
+the demo gives them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number of demonstrations
+was chosen on seed 100, which is not among the seeds.
 `python -m studies.unimarc --check` recomputes every interval from the committed rows. The reading room is a simulation.
 """
 

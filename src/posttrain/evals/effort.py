@@ -39,7 +39,7 @@ class Spent:
 
     def to_json(self) -> dict[str, Any]:
         a = self.accuracy
-        ends = {"low": a.low, "high": a.high} if a.known else {"low": None, "high": None}
+        ends: dict[str, float | None] = {"low": a.low, "high": a.high} if a.known else dict.fromkeys(("low", "high"))
         return {"way": self.way, "k": self.k, "tokens": round(self.tokens, 2), "accuracy": a.estimate, **ends, "n": a.n}
 
 

@@ -13,6 +13,7 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -27,6 +28,7 @@ from posttrain.core.recipe import Kind, Members, Spec, dump_kind, one_of
 from posttrain.jobs.assembly import Part
 from posttrain.jobs.mixing import source_of
 from posttrain.jobs.watching import Attribution, HumanCheck
+from posttrain.models.load import save
 from posttrain.readingroom.lookup import Catalogue
 from posttrain.rewards import Criterion
 from posttrain.rollout.ahead import Ahead, OwnWeights
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from posttrain.jobs.train import Train
     from posttrain.models.load import Loaded
     from posttrain.models.render import Renderer
+    from posttrain.rollout.vllm import VLLM
 
 
 def as_reward_node(value: Any) -> Any:
@@ -132,6 +135,10 @@ class Rollout(Spec):
     """What the reward pays for (length, keywords, markup, refusals), looked at every so many steps; none does not look."""
     human: HumanCheck | None = None
     """Warn when no person has rated samples lately; none does not ask."""
+    vllm: str | None = None
+    """Address of a vLLM server that answers in place of the built-in sampler; it gets the weights after every step (`rollout.vllm`)."""
+    pushed: str | None = None
+    """Directory, seen by that server under the same path, through which weights are pushed; needed with `vllm`."""
     keep_every: PositiveInt = 10
     """Every so many steps one prompt with all its answers and scores goes to rollouts.jsonl."""
 
@@ -172,6 +179,19 @@ def environment_of(name: str) -> Environment:
     return found()
 
 
+def server(rollout: Rollout, loaded: Loaded, renderer: Renderer) -> VLLM:
+    """The vLLM server that a recipe names. Raises ValueError for what cannot go together with it."""
+    if rollout.pushed is None:
+        raise ValueError("rollout.pushed: name a directory that the vLLM server sees too; weights go through it")
+    if rollout.ahead or rollout.environment is not None:
+        raise ValueError("rollout.vllm answers whole steps in one turn; leave `ahead` and `environment` out")
+    from posttrain.rollout.vllm import VLLM
+
+    assert rollout.vllm is not None, "asked for by its address"
+    write = partial(save, loaded)
+    return VLLM(rollout.vllm, loaded.tokenizer, loaded.stops, renderer.prompt, write, rollout.pushed)
+
+
 class Stream:
     """The parts of an online run, joined: prompts, sampler, reward, and what the recipe puts around them.
 
@@ -187,7 +207,9 @@ class Stream:
         renderer: Renderer,
         steps: int = 1,
     ) -> None:
-        def sampler(model: Any) -> Sampler | Episodes:
+        def sampler(model: Any) -> Sampler | Episodes | VLLM:
+            if rollout.vllm is not None:
+                return server(rollout, loaded, renderer)
             threads = 0 if rollout.ahead else None  # a second thread must not change the trainer's setting
             plain = Sampler(
                 model, loaded.tokenizer, loaded.stops, renderer.prompt, slots=rollout.slots, threads=threads

@@ -15,7 +15,6 @@ may differ and flip a token now and then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,43 +24,14 @@ from torch import Tensor
 
 from posttrain.rollout.attention import MIN_ROWS, Edit, attend, key_width, rounded
 from posttrain.rollout.pages import zeros
+from posttrain.rollout.plan import Plan, Prompt
 from posttrain.rollout.weights import Decoder, Layer, read_decoder
 
-ROUND = 32  # prompts are prefilled at multiples of this
+ROUND = 16  # prompts are prefilled at multiples of this
 GROW = 64
 VECTOR = 16
 PREFILL_TOKENS = 4096
 MASKED = -1e30  # finite, so that a prompt wholly outside a sliding window gets weight 0 instead of NaN
-
-
-@dataclass(slots=True, eq=False)
-class Prompt:
-    """A prefilled prompt: its length, keys and values [L, 2 Hkv, P, D] until they are placed, its place in the pool (-1 = private)."""
-
-    length: int
-    kv: Tensor | None
-    place: int = -1
-    rows: int = 0
-    open: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class Plan:
-    """What all layers of one step share: masks per window, where keys are written, and how rows map to seats of the prompt pool."""
-
-    rows: int
-    width: int
-    write: Tensor
-    column: int | None  # where all rows write, when they are equally long
-    turn: dict[str, Tensor]
-    own: dict[int, Tensor]
-    places: int = 0
-    seats: int = 0
-    pool_width: int = 0
-    row_of_seat: Tensor | None = None
-    seat_of_row: Tensor | None = None
-    private: Tensor | None = None
-    shared: dict[int, Tensor] | None = None
 
 
 class Fused:
@@ -128,9 +98,12 @@ class Fused:
         turn = {name: table[:width].repeat(n, 1).unsqueeze(1) for name, table in w.rope.items()}
         kv = torch.empty(len(w.layers), n, 2 * w.kv_heads, width, w.head_dim, device=self.device, dtype=self.dtype)
         at = torch.arange(width, device=self.device)
+        ends = [i * width + len(p) - 1 for i, p in enumerate(prompts)]
         for i, layer in enumerate(w.layers):
             q, fresh = self._project(layer, x, turn)
             kv[i] = fresh.view(n, width, 2 * w.kv_heads, w.head_dim).transpose(1, 2)
+            if i == len(w.layers) - 1 and self.edit is None:  # only the prompts' last tokens go on to the logits
+                return kv, self._last(layer, x, q, kv[i], ends)
             q = q.reshape(n, width, w.heads, w.head_dim).transpose(1, 2)
             k, v = kv[i, :, : w.kv_heads], kv[i, :, w.kv_heads :]
             windowed = 0 < layer.window < width
@@ -140,8 +113,22 @@ class Fused:
             )
             x = self._finish(layer, x, o.transpose(1, 2).reshape(n * width, -1))
             x = x if self.edit is None else self.edit(i, x, True)
-        ends = torch.tensor([i * width + len(p) - 1 for i, p in enumerate(prompts)], device=self.device)
-        return kv, x[ends]
+        return kv, x[torch.tensor(ends, device=self.device)]
+
+    def _last(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, ends: list[int]) -> Tensor:
+        """The last block at the last token of each prompt alone: [n, d]. q [n * width, H, D], kv [n, 2 Hkv, width, D]."""
+        w, n, width = self.weights, kv.shape[0], kv.shape[2]
+        # At least four rows: from there on a row of a product does not depend on their number.
+        rows = torch.tensor([*ends, *ends[:1] * (MIN_ROWS - n)], device=self.device)
+        length = np.array([end - i * width for i, end in enumerate(ends)])
+        seen = np.arange(width)[None] <= length[:, None]
+        if layer.window:
+            seen &= np.arange(width)[None] > length[:, None] - layer.window
+        asked = q.index_select(0, rows[:n]).view(n, w.kv_heads, w.heads // w.kv_heads, w.head_dim)
+        out, _ = attend(asked, kv[:, : w.kv_heads], kv[:, w.kv_heads :], self._mask(seen)[:, None, None], w.scale)
+        attended = out.reshape(n, -1)
+        attended = torch.cat([attended, attended[:1].expand(max(0, MIN_ROWS - n), -1)])
+        return self._finish(layer, x.index_select(0, rows), attended)[:n]
 
     def _place(self, prompt: Prompt) -> None:
         """Give a prompt its place in the pool."""
