@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,10 @@ class Automaton:
             self._insert(text, False, banned=False)
         self._link()
         self._reached: dict[int, frozenset[str]] = {}
+        self._ascii: dict[str, list[int]] = {}
+        for byte in range(128):
+            # No ASCII character folds to nothing or to several symbols; one that did would be a symbol of its first.
+            self._ascii.setdefault(folding.char(chr(byte))[:1], []).append(byte)
         self._ids: dict[State, int] = {State(-1, 0, False, b""): DEAD, State(0, 0, False, b""): START}
         self.states: list[State] = list(self._ids)
         self.table = np.zeros((64, 256), dtype=np.int32)  # one row for each state that was left at least once
@@ -164,18 +169,16 @@ class Automaton:
         return self._character(state._replace(pending=b""), c)
 
     def _lighter(self, state: State, body: bytes) -> State:
-        """The state before a character of several bytes, moved to the root where no character that begins so can go on from its node:
+        """The state before a character of several bytes, moved to the longest suffix from which a character that begins so can go on:
         otherwise every node would bring dozens of states that all do the same."""
         if len(body) > 1 or body[0] >= 0xF0 or state.held or not state.node:
             return state
         reach, at = self._reach(body[0]), state.node
         if "" in reach:
             return state
-        while at:
-            if EDGE in self.next[at] or not reach.isdisjoint(self.next[at]):
-                return state
+        while at and EDGE not in self.next[at] and reach.isdisjoint(self.next[at]):
             at = self.fail[at]
-        return state._replace(node=0)
+        return state._replace(node=at)
 
     def _reach(self, lead: int) -> frozenset[str]:
         """Folded symbols of all characters of two or three bytes that begin with this byte; "" where one folds to nothing."""
@@ -188,14 +191,44 @@ class Automaton:
     def row(self, number: int) -> np.ndarray:
         """The 256 transitions of a state, computed on first use [256] int32."""
         if not self.slot[number] and number != DEAD:
-            state = self.states[number]
-            found = [self._number(self._byte(state, b)) for b in range(256)]
+            found = self._transitions(self.states[number])
             if self._rows == len(self.table):
                 self.table = np.concatenate([self.table, np.zeros_like(self.table)])
             self.table[self._rows] = found
             self.slot[number] = self._rows
             self._rows += 1
         return self.table[self.slot[number]]
+
+    @cached_property
+    def _silent(self) -> set[int]:
+        """First bytes of characters that may fold to nothing, so that every node waits for the rest of them by itself."""
+        return {b for b in range(0xC2, 0xF5) if b >= 0xF0 or "" in self._reach(b)}
+
+    @cached_property
+    def _leads(self) -> list[tuple[int, frozenset[str]]]:
+        """The other first bytes of two and three, with the symbols that they can begin."""
+        return [(b, self._reach(b)) for b in range(0xC2, 0xF0) if b not in self._silent]
+
+    def _transitions(self, state: State) -> np.ndarray:
+        """The 256 states after one byte each. A node goes where its longest suffix goes, except on the symbols of its own children, so its
+        row is that of the suffix with few changes."""
+        own = self.next[state.node]
+        if state.pending or state.held or not state.node or EDGE in own or "\ufffd" in own:
+            return np.array([self._number(self._byte(state, b)) for b in range(256)], dtype=np.int32)
+        suffix = self._number(state._replace(node=self.fail[state.node]))
+        found = self.row(suffix).copy()
+        changed = {b for symbol in own for b in self._ascii.get(symbol, ())}
+        changed |= self._silent
+        changed |= {b for b, reach in self._leads if not reach.isdisjoint(own)}
+        for byte in changed:
+            found[byte] = self._number(self._byte(state, byte))
+        return found
+
+    def root(self, number: int) -> int:
+        """The state at the root after a character of the same class: most bytes lead to the same place from both."""
+        if number == DEAD:
+            return DEAD
+        return self._number(State(0, self.states[number].cls, False, b""))
 
     def after(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """States after one byte each [n]; rows of `states` must have been asked for."""

@@ -1,7 +1,7 @@
 """Banned phrases as masks over tokens: a token is forbidden where its bytes would complete a phrase, and only there.
 
-Masks are computed by walking the vocabulary's byte trie against the automaton, and only where that walk differs from the one at the start
-of a text; one mask per visited state is remembered (the least recently used leave). After warm-up a step costs a dictionary look-up.
+Masks are computed by walking the vocabulary's byte trie against the automaton, and only where that walk differs from the one at the root;
+one mask per visited state is remembered (the least recently used leave). After warm-up a step costs a dictionary look-up.
 """
 
 from __future__ import annotations
@@ -45,30 +45,38 @@ class Bans:
         self.automaton = Automaton([(p, False) for p in phrases] + [(w, True) for w in words], allow, folding)
         self.stop_ids = sorted(set(stop_ids))
         self._masks: OrderedDict[int, Tensor | None] = OrderedDict()
-        self._walk_start()
-        share = float((~self._first).mean())
+        self._roots: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        share = float((~self._reference(START)[1]).mean())
         if share > BROAD:
             raise BanTooBroad(
                 f"these {self.automaton.count} phrases forbid {share:.0%} of the vocabulary before the first word; make them longer, or "
                 "use words: (whole words only)"
             )
 
-    def _walk_start(self) -> None:
-        """State of every trie node from the start state, and which tokens are allowed there."""
+    def _walk_root(self, root: int) -> tuple[np.ndarray, np.ndarray]:
+        """State of every trie node from a root state, and which tokens are allowed there."""
         trie = self.vocabulary.trie
-        self._at_start = np.full(trie.count, START, dtype=np.int32)
-        self._first = np.ones(self.vocabulary.size, dtype=bool)
-        nodes, states = np.zeros(1, dtype=np.int64), np.array([START], dtype=np.int32)
+        at = np.full(trie.count, root, dtype=np.int32)
+        first = np.ones(self.vocabulary.size, dtype=bool)
+        nodes, states = np.zeros(1, dtype=np.int64), np.array([root], dtype=np.int32)
         while len(nodes):
             nodes, states = self._level(nodes, states)
-            self._at_start[nodes] = states
+            at[nodes] = states
             owner, tokens = trie.tokens(nodes)
-            self._first[tokens] = states[owner] != DEAD
+            first[tokens] = states[owner] != DEAD
+        return at, first
+
+    def _reference(self, state: int) -> tuple[np.ndarray, np.ndarray]:
+        """The walk that a state is compared with: from the root, after a character of the same class."""
+        root = self.automaton.root(state)
+        if root not in self._roots:
+            self._roots[root] = self._walk_root(root)
+        return self._roots[root]
 
     def _level(self, nodes: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The children of some trie nodes and their states."""
-        for state in np.unique(states):
-            self.automaton.row(int(state))
+        for state in set(states.tolist()):
+            self.automaton.row(state)
         owner, edge = self.vocabulary.trie.below(nodes)
         return self.vocabulary.trie.child[edge], self.automaton.after(states[owner], self.vocabulary.trie.byte[edge])
 
@@ -77,11 +85,12 @@ class Bans:
         if state in self._masks:
             self._masks.move_to_end(state)
             return self._masks[state]
-        mask = self._first.copy()
+        at_root, first = self._reference(state)
+        mask = first.copy()
         nodes, states = np.zeros(1, dtype=np.int64), np.array([state], dtype=np.int32)
         while len(nodes):
             nodes, states = self._level(nodes, states)
-            differs = states != self._at_start[nodes]
+            differs = states != at_root[nodes]
             nodes, states = nodes[differs], states[differs]
             owner, tokens = self.vocabulary.trie.tokens(nodes)
             mask[tokens] = states[owner] != DEAD
