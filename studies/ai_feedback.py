@@ -62,7 +62,7 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def having(cell: str) -> list[int]:
         return sorted({r["seed"] for r in rows if r["cell"] == cell})
 
-    gold, claims = {}, {}
+    gold = {}
     for cell in (c for c in CELLS if having(c)):
         columns = {s: column(rows, s, cell) for s in having(cell)}
         ends = cluster_bootstrap(np.mean(list(columns.values()), axis=0))
@@ -76,11 +76,7 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
     if having("critique"):
         pairs["critique: after > before"] = {s: column(rows, s, "critique", "after") - column(rows, s, "critique", "before")
                                              for s in having("critique")}  # fmt: skip
-    for name, differences in pairs.items():
-        found = better(differences)
-        ends_of = [round(found.interval.low, 6), round(found.interval.high, 6)]
-        claims[name] = {"separated": found.separated, "difference": round(found.interval.estimate, 6), "interval": ends_of,
-                        "bound": round(found.bound, 6), "text": str(found)}  # fmt: skip
+    claims = {name: claim(differences) for name, differences in pairs.items()}
     return {
         "gold": gold,
         "claims": claims,
@@ -89,6 +85,27 @@ def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "synthetic": written(rows),
         "taught": taught(rows),
     }
+
+
+def claim(differences: dict[int, np.ndarray]) -> dict[str, Any]:
+    """The project's verdict on a difference; with too few seeds or prompts for it, the interval alone, and nothing is separated."""
+    try:
+        found = better(differences)
+    except ValueError as why:
+        shown = cluster_bootstrap(np.mean(list(differences.values()), axis=0))
+        by_seed = ", ".join(f"{s} {d.mean():+.3f}" for s, d in differences.items())
+        ends = [round(shown.low, 6), round(shown.high, 6)]
+        told = f"no verdict ({why}): {shown.estimate:+.3f} [{shown.low:+.3f}, {shown.high:+.3f}]; seeds: {by_seed}"
+        return {
+            "separated": False,
+            "difference": round(shown.estimate, 6),
+            "interval": ends,
+            "bound": None,
+            "text": told,
+        }
+    ends = [round(found.interval.low, 6), round(found.interval.high, 6)]
+    return {"separated": found.separated, "difference": round(found.interval.estimate, 6), "interval": ends,
+            "bound": round(found.bound, 6), "text": str(found)}  # fmt: skip
 
 
 def revisions(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
