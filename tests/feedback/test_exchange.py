@@ -28,10 +28,8 @@ FIRST = "=HYPERLINK(0) first"
 @pytest.fixture
 def judged(tmp_path: Path) -> Path:
     """Four items, one of two turns, ranked by two people: a tie, a comment, a flag, a mark, one both bad."""
-    talk = Group(
-        (Message("user", "hi"), Message("assistant", "hello"), Message("user", "and?")),
-        (answer("x", by="m1"), answer("y", by="m2"), answer("z")),
-    )
+    turns = (Message("user", "hi"), Message("assistant", "hello"), Message("user", "and?"))
+    talk = Group(turns, (answer("x", by="m1"), answer("y", by="m2"), answer("z")))
     opened, queue = ledger(tmp_path, [*(group(f"q{i}", FIRST, f"b{i}", f"c{i}") for i in range(3)), talk], overlap=2)
     span = {"response": 1, "start": 0, "end": 1, "label": "wrong", "comment": ""}
     for name in ("ann", "bob"):
@@ -102,7 +100,7 @@ def test_transcripts_and_ratings_are_read_back(judged: Path) -> None:
     broken.write_text(
         json.dumps({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"}) + "\n"
     )
-    with pytest.raises(ValueError, match="broken.jsonl:1"):
+    with pytest.raises(ValueError, match=r"broken\.jsonl:1"):
         read(str(broken))
     out, lost = exported(judged, "ultrafeedback")
     assert (

@@ -86,7 +86,8 @@ def _judgment(connection: Connection, queue: Queue, id: str, said: Mapping[str, 
     answer = judging.Answer(
         str(said["kind"]), None if ranking is None else tuple(tuple(t) for t in ranking),
         {int(k): v for k, v in said.get("ratings", {}).items()}, {int(k): bool(v) for k, v in said.get("labels", {}).items()},
-        tuple(said.get("spans", ())), said.get("text"), said.get("edits"), str(said.get("comment", "")), "", str(said.get("flag", "")), said.get("confidence"),
+        tuple(said.get("spans", ())),
+        said.get("text"), said.get("edits"), str(said.get("comment", "")), "", str(said.get("flag", "")), said.get("confidence"),
         said.get("seconds"),
     )  # fmt: skip
     judging.submit(connection, who, task, f"import-{task}", answer, created)

@@ -44,6 +44,10 @@ class Call:
         assert self.session is not None
         return self.session.who
 
+    def text(self, name: str, most: int = 10_000) -> str:
+        """A field as text that every database takes: no NUL, no lone surrogate (JSON can hold both), not too long."""
+        return str(self.fields.get(name, "")).replace("\x00", "").encode("utf-8", "replace").decode()[:most]
+
     @property
     def path(self) -> dict[str, Any]:
         return dict(self.request.path_params)

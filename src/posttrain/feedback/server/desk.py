@@ -120,12 +120,11 @@ def people(call: Call, link: str | None = None, error: str | None = None) -> Res
 
 def invite(call: Call) -> Response:
     """``POST /people``: a single-use link. Only an owner makes owners and managers."""
-    f = call.fields
-    role = str(f.get("role", "annotator"))
+    role = call.text("role") or "annotator"
     if role in ("owner", "manager") and not call.who.may("own"):
         raise Refused("only an owner invites owners and managers", 403)
-    expertise = tuple(e.strip()[:50] for e in str(f.get("expertise", "")).split(",") if e.strip())
-    team = str(f.get("team", "")).strip().replace("\x00", "")[:100]
+    expertise = tuple(e.strip()[:50] for e in call.text("expertise").split(",") if e.strip())
+    team = call.text("team", 100).strip()
     with call.ledger.write() as connection:
         secret = accounts.invite(connection, role, call.who.id, expertise, team)
     return people(call, f"{call.request.url.scheme}://{call.request.url.netloc}/join/{secret}")
@@ -176,11 +175,10 @@ def review(call: Call, error: str | None = None) -> Response:
 
 def adjudicate(call: Call) -> Response:
     """``POST /review``: settle an item by a ranking, or accept or reject a text. A reason is kept with it."""
-    f = call.fields
     id, verdict, why = (
-        str(f.get("item", "")).replace("\x00", ""),
-        str(f.get("verdict", "")),
-        str(f.get("why", ""))[:2000].replace("\x00", ""),
+        call.text("item", 64),
+        call.text("verdict", 16),
+        call.text("why", 2000),
     )
     if verdict not in ("ranking", "accept", "reject"):
         raise Refused("a verdict is ranking, accept or reject", 400)
@@ -189,10 +187,10 @@ def adjudicate(call: Call) -> Response:
         if row is None:
             raise Refused("no such item", 404)
         try:
-            ranking = parse_ranking(str(f.get("ranking", "")), row.n) if verdict == "ranking" else None
+            ranking = parse_ranking(call.text("ranking", 200), row.n) if verdict == "ranking" else None
         except RankingError as fault:
             raise Refused(str(fault), 400) from None
-        said = str(f.get("judgment", "")) or None
+        said = call.text("judgment", 64) or None
         if (
             said is not None
             and not connection.execute(
@@ -221,10 +219,8 @@ def guidelines(call: Call) -> Response:
 def write_guidelines(call: Call) -> Response:
     """``POST /guidelines``: a new version, which everybody is told of."""
     with call.ledger.write() as connection:
-        queue = queue_of(call, connection, str(call.fields.get("queue", "")))
-        queues.write_guideline(
-            connection, queue.id, str(call.fields.get("text", "")).replace("\r\n", "\n")[:100_000], call.who.id
-        )
+        queue = queue_of(call, connection, call.text("queue", 64))
+        queues.write_guideline(connection, queue.id, call.text("text", 100_000).replace("\r\n", "\n"), call.who.id)
     return RedirectResponse(f"/guidelines?queue={queue.id}", 303)
 
 

@@ -57,7 +57,7 @@ def login_page(call: Call) -> Response:
 
 
 def login(call: Call) -> Response:
-    name, password = str(call.fields.get("name", "")).strip(), str(call.fields.get("password", ""))
+    name, password = call.text("name", 200).strip(), call.text("password", 1000)
     client = call.request.client
     if not call.request.app.state.tries.allow(name, client.host if client else ""):
         return page(call, "login.html", 429, error=call.words.too_many_tries)
@@ -88,7 +88,7 @@ def join_page(call: Call) -> Response:
 
 
 def join(call: Call) -> Response:
-    name, password = str(call.fields.get("name", "")), str(call.fields.get("password", "")) or None
+    name, password = call.text("name", 200), call.text("password", 1000) or None
     secret = str(call.path["secret"])
     try:
         with call.ledger.write() as connection:
