@@ -108,10 +108,10 @@ class Evaluate(Job):
     def run(self, context: Context | None = None) -> Evaluated:
         """Measure, write the files, return both. Reuses a finished result of the same recipe and inputs."""
         context = context or Context()
-        given = [self.reward, self.ledger, self.against and f"{self.against}/rows.jsonl"]
+        given = [self.reward, self.against and f"{self.against}/rows.jsonl"]
         stage = Stage(self, self.name, self.out, [self.model, *paths_of(self.data), *filter(None, given)], file=False)
         files = (stage.out / "eval.json", stage.out / "rows.jsonl")
-        if stage.finished:
+        if stage.finished and self.ledger is None:  # people go on judging
             context.say(f"{self.out}: finished with the same recipe and inputs; reused")
             return read_result(stage.out)
         if self.against is not None and not Path(self.against, "eval.json").is_file():
