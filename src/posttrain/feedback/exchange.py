@@ -32,9 +32,11 @@ def pseudonyms(found: Sequence[Record]) -> dict[str, str]:
     return {w: f"annotator-{n}" for n, w in enumerate(sorted({r.who for r in found}), 1)}
 
 
-def rows(connection: Connection, queue: Queue, with_names: bool = False) -> Iterator[Row]:
-    """One row per item with every current judgment: all that the ledger knows; `load` reads it back without loss."""
-    found = records(connection, queue.id, repeats=True, judges=True)
+def rows(connection: Connection, queue: Queue, with_names: bool = False, judges: bool = True) -> Iterator[Row]:
+    """One row per item with every current judgment: all that the ledger knows; `load` reads it back without loss.
+
+    judges: verdicts of models as well, each with `model` true."""
+    found = records(connection, queue.id, repeats=True, judges=judges)
     who = names(connection) if with_names else pseudonyms([r for r in found if not r.model])
     who |= {r.who: names(connection)[r.who] for r in found if r.model}
     said: dict[str, list[Row]] = {}
@@ -68,6 +70,8 @@ def load(connection: Connection, queue: Queue, lines: Sequence[Mapping[str, Any]
 def _judgment(connection: Connection, queue: Queue, id: str, said: Mapping[str, Any]) -> bool:
     kind = "model" if said.get("model") else "person"
     who = accounts.named(connection, str(said["who"]), kind=kind, team=str(said.get("team", "")))
+    if who.kind != kind:
+        raise ValueError(f"{who.name} is a {who.kind} of this ledger and a {kind} in the file; rename one of them")
     c, reason = assignment.c, str(said.get("reason", "random"))
     there = select(c.id).where(c.item == id, c.annotator == who.id, (c.reason == "repeat") == (reason == "repeat"))
     if connection.execute(there).first():

@@ -114,7 +114,8 @@ class Labels(Job):
                 connection, queue, self.by, self.keep_ties, self.team, reviewed=self.reviewed, judges=self.judges
             )
             if self.shape == "csv" or self.shape in exchange.OF_JUDGMENTS:
-                table = list(exchange.rows(connection, queue, self.with_names))
+                judged = self.judges or self.shape == "ledger"
+                table = list(exchange.rows(connection, queue, self.with_names, judged))
         gone = lost.of_judgments(self.shape, table) + lost.of_labels(self.shape, made.groups)
         if self.shape == "csv":
             write_text(self.out, exchange.as_csv(table))
