@@ -42,6 +42,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "rollout": {"n": 4},
         "batch": 32,
         "optimizer": {"lr": 1e-4, "head_lr": 5e-3},
+        "steps": 60,
     },
     "rejection": {
         "method": "sft",
