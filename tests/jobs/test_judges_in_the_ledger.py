@@ -27,7 +27,7 @@ QUIET = Context(bars=False)
 
 
 def said(asked: dict[str, Any]) -> str:
-    text = asked["messages"][-1]["content"]
+    text = asked["messages"][0]["content"]
     return "no verdict" if "question 5" in text else by_utility(worth)(text)
 
 
