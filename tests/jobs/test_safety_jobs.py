@@ -66,9 +66,38 @@ def test_every_setting_changes_the_campaign(tmp_path: Path) -> None:
     assert any("against the baseline" in c["name"] for c in compared.summary["gate"]["checks"])
 
 
+def test_a_language_without_plain_tasks_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It repeats English prompts, so that every answer is in what it says, and speaks no Chinese."""
+    monkeypatch.setitem(CALLS, "answer", lambda text: text if text.isascii() else "Bla bla.")
+    shared: dict[str, Any] = {"langs": ("en", "zh"), "intents": 3, "techniques": ("none",)}
+    made = campaign(tmp_path, **shared)
+    assert "zh" in made.summary["not_run"] and "plain tasks" in made.summary["not_run"]["zh"]
+    assert set(made.summary["by_language"]) == {"en"} and made.summary["plain_tasks"]["en"] == 1
+    assert made.summary["appropriate_refusal"]["estimate"] == 0
+    assert set(campaign(tmp_path, **shared, competent=0).summary["by_language"]) == {"en", "zh"}
+    alone = campaign(tmp_path, **{**shared, "langs": ("zh",)})
+    assert alone.exit_code == 3 and set(alone.summary["not_run"]) == {"zh"}
+    monkeypatch.setitem(
+        CALLS, "answer", lambda text: "Sorry, I cannot tell that." if text.isascii() else "抱歉，我不能说。"
+    )
+    walled = campaign(tmp_path, **shared)
+    assert not walled.summary["not_run"] and walled.exit_code != 0, "refusals are no incompetence"
+    assert walled.summary["appropriate_refusal"]["estimate"] < 1, "no reason is given and nothing offered"
+
+
+def test_prompts_without_secrets_need_a_detector_of_harm(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(
+        '{"prompt": "bad?", "intent": "a", "harmful": true}\n{"prompt": "good?", "intent": "a", "harmful": false}\n'
+    )
+    shared = {"prompts": str(tmp_path / "mine.jsonl"), "techniques": ("none",)}
+    assert campaign(tmp_path, **shared).summary["success_is_upper_bound"] is True
+    assert campaign(tmp_path, **shared, harm="toxicity").summary["success_is_upper_bound"] is False
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
+        ({"harm": "magic:x"}, "unknown kind of detector"),
         ({"target": "no.such.module:f"}, "module:function"),
         ({"mode": "compare"}, "needs `baseline`"),
         ({"gate": "/nowhere/gate.yaml"}, "gate file"),

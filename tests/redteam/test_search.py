@@ -118,7 +118,14 @@ def test_the_attacker_and_the_canaries_of_a_local_model_reach_the_report(tmp_pat
     assert made is not None and made.strength == 2 and torch.equal(made.vector.direction, vector.direction)
     with pytest.raises(ValueError, match="the model has 9"):
         file.edit(9)
-    shared = {"target": "base", "out": str(tmp_path / "o"), "intents": 1, "langs": ("en",), "max_tokens": 4}
+    shared = {
+        "target": "base",
+        "out": str(tmp_path / "o"),
+        "intents": 1,
+        "langs": ("en",),
+        "max_tokens": 4,
+        "competent": 0,
+    }
     told = {"attacker": "tests.jobs.test_safety_jobs:refuses", "canaries": str(tmp_path / "c.jsonl")}
     run = RedTeamJob(**shared, techniques=("iterative",), **told).run(QUIET)
     assert run.summary["canaries"][0]["exposure"] >= 0 and "Planted secrets" in (run.path / "report.html").read_text()

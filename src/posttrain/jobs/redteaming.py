@@ -139,11 +139,10 @@ class RedTeamJob(Job):
         for lang, why in report.not_run.items():
             context.say(f"{lang}: not run: {why}")
         if not report.rows:
-            write_json(
-                out / "summary.json", {"schema": "redteam-summary/1", "target": self.target, "not_run": report.not_run}
-            )
+            bare = {"schema": "redteam-summary/1", "target": self.target, "not_run": report.not_run, "canaries": leaked}
+            write_json(out / "summary.json", bare)
             context.say("gate: inconclusive: no language was run")
-            return Attacked(out, {"not_run": report.not_run}, EXIT["inconclusive"])
+            return Attacked(out, bare, EXIT["inconclusive"])
         before = read_lines(Path(self.baseline) / "results.jsonl") if self.baseline is not None else []
         verdict = judge(gate, report.rows, report.not_run, before)
         told = {
