@@ -74,7 +74,10 @@ class Bans:
         return self._roots[root]
 
     def _level(self, nodes: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The children of some trie nodes and their states."""
+        """The children of some trie nodes and their states. Rows are made for nodes that have children only."""
+        trie = self.vocabulary.trie
+        inner = trie.start[nodes + 1] > trie.start[nodes]
+        nodes, states = nodes[inner], states[inner]
         for state in set(states.tolist()):
             self.automaton.row(state)
         owner, edge = self.vocabulary.trie.below(nodes)
