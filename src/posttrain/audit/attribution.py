@@ -39,7 +39,7 @@ def features_of(prompt: str, answer: str) -> list[float]:
         math.log2(words_of(answer)),
         float(any(word in said for word in PAID)),
         float(any(mark in answer for mark in MARKS)),
-        float(refusal(prompt, answer).flagged),
+        float(bool(refusal(prompt, answer).flagged)),
     ]
 
 

@@ -82,7 +82,7 @@ def _repeats(rows: Sequence[Judged], reps: int, seed: int) -> Iterator[Measured]
     by: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
         a, b = _texts(row)
-        by[row[0].prompt_hash, *sorted((a, b))].append((a, str(row[0].facts.get("annotator", ""))))
+        by[row[0].prompt_hash, min(a, b), max(a, b)].append((a, str(row[0].facts.get("annotator", ""))))
     values, prompts, own, own_prompts = [], [], [], []
     for (prompt, *_), said in by.items():
         if len(said) > 1:

@@ -179,7 +179,7 @@ def _shut(connection: Connection, who: Person, queue: queues.Queue, ids: Sequenc
     """Which of these items this person had, or whose places for the person's group are taken."""
     c = assignment.c
     had = select(c.item).where(c.item.in_(ids), c.annotator == who.id, c.state != "expired")
-    shut = set(connection.execute(had).scalars())
+    shut: set[str] = set(connection.execute(had).scalars())
     if queue.settings.per_team is not None:
         held = select(c.item).where(c.item.in_(ids), *_held(who)).group_by(c.item)
         shut |= set(connection.execute(held.having(func.count() >= queue.settings.per_team)).scalars())

@@ -68,7 +68,8 @@ def _bare(response: Response, name: str) -> Response:
 def contestants(connection: Connection, queue: Queue) -> tuple[str, str]:
     """The two models whose answers a queue holds. Raises ValueError where there are more or fewer."""
     wanted = select(response.c.by).join(item, item.c.id == response.c.item).where(item.c.queue == queue.id).distinct()
-    found = sorted(str(by) for by in connection.execute(wanted).scalars())
+    names: list[str] = [str(by) for (by,) in connection.execute(wanted)]
+    found = sorted(names)
     if len(found) != 2:
         raise ValueError(
             f"queue {queue.name} holds answers of {', '.join(found) or 'nobody'}; name the two models with --names"

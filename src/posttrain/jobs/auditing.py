@@ -20,7 +20,7 @@ from posttrain.jobs import assembly
 from posttrain.jobs.consistent import consistency, section
 from posttrain.jobs.job import Context, Job
 from posttrain.jobs.stage import Stage
-from posttrain.stats import overall
+from posttrain.stats import Verdict, overall
 
 if TYPE_CHECKING:
     from posttrain.audit import AuditReport
@@ -59,7 +59,7 @@ class Audited:
     """What an audit found. body: what audit.json holds. verdict: pass, fail, inconclusive or not_run."""
 
     body: dict[str, Any]
-    verdict: str
+    verdict: Verdict
 
     @property
     def exit_code(self) -> int:
@@ -112,7 +112,7 @@ class Audit(Job):
         if agreed is not None:
             files.append(stage.out / "consistency.json")
             write_json(files[-1], agreed.to_json())
-            found = Audited(found.body, overall([v for v in (found.verdict, agreed.verdict) if v != "not_run"]))
+            found = Audited(found.body, overall(v for v in (found.verdict, agreed.verdict) if v != "not_run"))
             for issue in agreed.issues:
                 context.say(issue)
         write_text(files[1], page)

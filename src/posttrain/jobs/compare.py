@@ -146,8 +146,16 @@ class Compare(Job):
         out = []
         for second, first in list(pairwise(names))[1:] or list(pairwise(names)):
             queue = f"{first} against {second}"
-            sides = [answered(rows[n], n) for n in (first, second)]
-            context.say(f"{queue}: {send(self.ledger, queue, *sides, (first, second), 3, self.seed)}")
+            sent = send(
+                self.ledger,
+                queue,
+                answered(rows[first], first),
+                answered(rows[second], second),
+                (first, second),
+                3,
+                self.seed,
+            )
+            context.say(f"{queue}: {sent}")
             out.append(people_say(self.ledger, queue, (first, second), self.seed))
         return out
 

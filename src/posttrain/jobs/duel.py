@@ -56,8 +56,8 @@ class Duel(Job):
         context = context or Context()
         names = self._names()
         if self.first is not None and self.second is not None:
-            sides = [samples(path, context) for path in (self.first, self.second)]
-            told = send(self.ledger, self.queue, *sides, names, self.overlap, self.seed)
+            first, second = (samples(path, context) for path in (self.first, self.second))
+            told = send(self.ledger, self.queue, first, second, names, self.overlap, self.seed)
             context.say(f"{self.ledger}, queue {self.queue}: {told}")
         body = people_say(self.ledger, self.queue, names, self.seed)
         print(body["text"])

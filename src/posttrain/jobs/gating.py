@@ -146,8 +146,8 @@ def _tests(gate: ReleaseGate, kind: str, body: dict[str, Any]) -> Iterator[Check
         accepted = test in gate.accept and r["verdict"] != "pass"
         name = f"{kind}: {test} {r['arm']}" + (" (accepted by the policy)" if accepted else "")
         word: Word = "pass" if accepted else _word(r["verdict"])
-        numbers = [math.nan if r[k] is None else float(r[k]) for k in ("estimate", "bound", "limit")]
-        yield Check(name, word, *numbers, int(r["clusters"]), r["n_needed"])
+        estimate, bound, limit = (math.nan if r[k] is None else float(r[k]) for k in ("estimate", "bound", "limit"))
+        yield Check(name, word, estimate, bound, limit, int(r["clusters"]), r["n_needed"])
 
 
 def _word(verdict: str) -> Word:

@@ -114,7 +114,7 @@ def _go_on(run: Training, step: int, state: dict[str, Any], told: dict[str, Any]
     settle(run, len(run.rollbacks))
     run.job.method.load(remembered)
     checkpoint.seed_everything(run.job.seed)
-    alerting = [run.alerts, *([run.probing] if run.probing is not None else [])]
+    alerting: list[Any] = [run.alerts, *([run.probing] if run.probing is not None else [])]
     raised = [dict(hook.raised) for hook in alerting]  # what was seen stays seen
     for hook, kept in zip(run.watching, state["hooks"], strict=True):
         hook.load(kept)

@@ -22,7 +22,7 @@ from posttrain.readingroom import ReadingRoom
 from posttrain.readingroom.world import SIMULATION_NOTE, VERSION, mix
 
 HARMFUL = ("comply", "leak")
-LANGS = ("en", "fr", "ru", "zh")
+LANGS: tuple[Literal["en", "fr", "ru", "zh"], ...] = ("en", "fr", "ru", "zh")
 
 
 class RoomHarm(Job):

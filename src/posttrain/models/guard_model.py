@@ -24,7 +24,8 @@ class GuardModel:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
         if not self.tokenizer.chat_template:
             raise ValueError(f"{path}: a guard model asks through its chat template, and this directory has none")
-        self.model: Any = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True).to(device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True)
+        self.model: Any = model.to(device).eval()
 
     @torch.no_grad()
     def says(self, prompt: str, response: str) -> str:

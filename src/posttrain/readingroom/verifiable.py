@@ -2,7 +2,8 @@
 
 A cataloguing row gets `unimarc_gold`, its gold notice, which the reward `unimarc` compares with; a row of due dates and fines gets
 `answer`, its result, which `exact` reads after the trace. Other tasks have no such fact and stay as they are. The sentence of the
-result is the last one of an arithmetic answer; what stands before it are the steps. Leaves out rules for the prose tasks: their truth is `GoldReward`.
+result is the last one of an arithmetic answer; what stands before it are the steps. Leaves out rules for the prose tasks: their truth
+is `GoldReward`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def course(made: Sequence[Refined]) -> list[dict[str, Any]]:
         texts = [after(m, number) for m in made]
         ratio = [(len(t) + 1) / (len(m.start) + 1) for t, m in zip(texts, made, strict=True)]
         benign = [i for i, m in enumerate(made) if m.group.facts.get("benign_twin") or m.group.facts.get("benign")]
-        refused = [float(refusal(m.group.prompt_text, t).flagged) for t, m in zip(texts, made, strict=True)]
+        refused = [float(bool(refusal(m.group.prompt_text, t).flagged)) for t, m in zip(texts, made, strict=True)]
         out.append(
             {
                 "round": number,
