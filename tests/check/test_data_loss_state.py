@@ -25,7 +25,7 @@ from posttrain.data.source import Offline
 from posttrain.engine.local import LocalEngine
 from posttrain.methods.dpo import DPO
 from posttrain.methods.sft import SFT
-from posttrain.models import attention
+from posttrain.models import attention, kernels
 from posttrain.models.adapters import Lora, add_lora
 from posttrain.models.render import Renderer
 from posttrain.models.template import from_source
@@ -169,7 +169,7 @@ def test_D3_groups_that_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
         return attention.FlatPlan([bucket], torch.arange(batch.T))
 
     made = subject("sft", path="shared")
-    monkeypatch.setattr("posttrain.models.trunk.plan", leaky)
+    monkeypatch.setitem(kernels.PLANS, "buckets", leaky)
     assert fires(made) == {"D3"}
 
 

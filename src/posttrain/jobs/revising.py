@@ -1,6 +1,6 @@
 """`posttrain refine`: a model criticises and revises answers by a constitution; a judge or any reward decides what is kept.
 
-    posttrain refine answers.jsonl --model runs/sft --accept judge --accept.model runs/judge --out runs/revised
+    posttrain refine answers.jsonl --model runs/sft --accept "{name: judge, model: runs/judge}" --out runs/revised
 
 Written are ``finals.jsonl`` (the best answers, for SFT), ``pairs.jsonl`` (the best over the start, for DPO), ``critiques.jsonl`` (for a
 critic) and ``report.json`` with length, refusals and diversity round by round. An answer never ends below its start by the measure of

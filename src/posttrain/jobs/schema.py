@@ -49,7 +49,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "what to train": ("model", "teacher", "data", "mixture", "out"),
     "how it learns": ("method",),
     "where answers come from (--n is --rollout.n, and so on)": ("reward", "rollout"),
-    "how long": ("steps", "epochs", "batch", "validation", "evaluate_every", "patience", "limits"),
+    "how long": ("steps", "epochs", "batch", "validation", "evaluate_every", "patience", "limits", "probe", "again"),
     "steps of the optimiser (--lr is --optimizer.lr, and so on)": ("optimizer",),
     "which weights": ("lora", "train"),
     "rows to tokens": ("template", "mask", "max_tokens", "overlong"),
