@@ -155,7 +155,15 @@ def parse(argv: Sequence[str], schema: Mapping[str, Any]) -> tuple[str, dict[str
             continue
         option = options[dest]
         _put(values, option["path"], _value(option, text))
-    missing = [o for o in options.values() if o["required"] and o["dest"] not in given and not _has(values, o["path"])]
+    missing = [
+        o
+        for o in options.values()
+        if o["required"]
+        and o["dest"] not in given
+        and not _has(values, o["path"])
+        # a part that is left out asks for nothing; one that is begun has to be whole
+        and (len(o["path"]) == 1 or _has(values, o["path"][:-1]))
+    ]
     if missing:
         names = ", ".join(o["flags"][0] if o["flags"] else o["metavar"] for o in missing)
         raise UsageError(f"{names} {'is' if len(missing) == 1 else 'are'} required; see posttrain {name} --help")

@@ -133,9 +133,14 @@ def test_refine_writes_finals_pairs_critiques_and_its_course(
         assert {m.reason for m in short} == {"rounds"} and "same model" not in capsys.readouterr().err
         rules = tmp_path / "rules.yaml"
         rules.write_text("- {id: only, text: Say numbers alone.}\n", encoding="utf-8")
-        again = build_job({**fields, "constitution": str(rules), "accept": {"name": "length", "limit": 9}, "out": str(tmp_path / "len")}).run(
-            QUIET
-        )
+        again = build_job(
+            {
+                **fields,
+                "constitution": str(rules),
+                "accept": {"name": "length", "limit": 9},
+                "out": str(tmp_path / "len"),
+            }
+        ).run(QUIET)
         assert {r.principles for m in again for r in m.rounds} == {("only",)}
 
 

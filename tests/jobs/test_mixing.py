@@ -1,4 +1,4 @@
-"""Mixtures of a recipe: every field changes what is drawn, weights hold over 10,000 draws and after a resume, the run tells what it drew."""
+"""Mixtures of a recipe: each field changes what is drawn, weights hold over 10,000 draws and after a resume, the run tells what it drew."""
 
 from __future__ import annotations
 

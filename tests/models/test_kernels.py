@@ -59,12 +59,12 @@ def tensors(batch: Batch, heads: int = 4, keys: int = 2) -> tuple[Tensor, Tensor
 def test_both_plans_equal_the_buckets(window: int | None) -> None:
     batch = layout(ragged())
     q, k, v = tensors(batch)
-    want = plan(batch).attend(q, k, v, 0.3, window, 0.0)
+    want = plan(batch).attend(q, k, v, 0.3, window)
     varlen = VarlenPlan.of(batch)
     varlen.call = sequences
-    assert torch.allclose(varlen.attend(q, k, v, 0.3, window, 0.0), want, atol=1e-6)
+    assert torch.allclose(varlen.attend(q, k, v, 0.3, window), want, atol=1e-6)
     with torch.no_grad():
-        assert torch.allclose(FlexPlan.of(batch).attend(q, k, v, 0.3, window, 0.0), want, atol=1e-6)
+        assert torch.allclose(FlexPlan.of(batch).attend(q, k, v, 0.3, window), want, atol=1e-6)
 
 
 def test_gradients_flow_through_the_gathered_keys() -> None:
@@ -75,7 +75,7 @@ def test_gradients_flow_through_the_gathered_keys() -> None:
     made = []
     for attend in (plan(batch).attend, varlen.attend):
         q, k, v = (x.requires_grad_() for x in tensors(batch))
-        made.append(torch.autograd.grad(attend(q, k, v, None, None, 0.0).square().sum(), (q, k, v)))
+        made.append(torch.autograd.grad(attend(q, k, v, None, None).square().sum(), (q, k, v)))
     for a, b in zip(*made, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
@@ -111,10 +111,10 @@ def test_the_fastest_right_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     model, _ = tiny("llama", seed=1)
     batch = layout(ragged())
     monkeypatch.setattr(kernels, "_varlen", lambda: sequences)
-    best, note = choice.fastest(model, batch, ("varlen",), ticks(0.2, 0.1))
-    assert best == "varlen" and "varlen 100 ms, buckets 200 ms" in note
-    best, _ = choice.fastest(model, batch, ("varlen",), ticks(0.1, 0.2))
-    assert best == "buckets"
+    said: list[str] = []
+    assert choice.fastest(model, batch, said.append, ("varlen",), ticks(0.2, 0.1)) == "varlen"
+    assert "varlen 100 ms, buckets 200 ms" in said[0]
+    assert choice.fastest(model, batch, said.append, ("varlen",), ticks(0.1, 0.2)) == "buckets"
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -127,8 +127,9 @@ def test_a_wrong_or_missing_kernel_is_passed_over(monkeypatch: pytest.MonkeyPatc
         return sequences(q, k, v, *rest, **named) + 0.1 * q
 
     monkeypatch.setattr(kernels, "_varlen", lambda: top_left)
-    best, note = choice.fastest(model, batch)
-    assert best == "buckets" and "varlen differs by" in note and "flex does not run here" in note
+    said: list[str] = []
+    assert choice.fastest(model, batch, said.append) == "buckets"
+    assert "varlen differs by" in said[0] and "flex does not run here" in said[0]
 
 
 def test_an_engine_measures_once_and_remembers(monkeypatch: pytest.MonkeyPatch) -> None:

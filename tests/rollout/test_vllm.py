@@ -188,4 +188,6 @@ def test_a_recipe_learns_from_the_server_and_pushes_every_step(served: tuple[VLL
     pushed = load_file(next((tmp_path / "weights").glob("step-*")) / "model.safetensors")
     assert all(torch.equal(ended[k], pushed[k]) for k in ended)
     with pytest.raises(ValueError, match="name a directory that the vLLM server sees"):
-        build_job({**node, "out": str(tmp_path / "n"), "rollout": {"vllm": url}}).run(Context(bars=False))
+        build_job({**node, "out": str(tmp_path / "n"), "rollout": {"vllm": url, "max_new_tokens": 4}}).run(
+            Context(bars=False)
+        )

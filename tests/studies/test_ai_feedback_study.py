@@ -37,7 +37,7 @@ def planted() -> list[dict[str, object]]:
             rows += [
                 {"seed": seed, "cell": cell, "place": i, "id": str(i), "gold": float(g)} for i, g in enumerate(golds)
             ]
-        for i in range(200):
+        for i in range(320):
             better = 0.2 if i % 4 == 0 else 0.0
             marks = {"mark_before": 0.5, "mark_after": 0.5 + better}
             rows.append({"seed": seed, "cell": "critique", "place": i, "before": 0.4, "after": 0.4 + better, **marks})
@@ -51,13 +51,13 @@ def test_planted_rows_give_planted_verdicts() -> None:
     assert separated == {
         "dpo_ai > sft", "two_stage > sft", "two_stage > revised", "synth > fifty", "distilled > raw", "critique: after > before",
     }  # fmt: skip
-    assert set(found["claims"]) == separated | {"revised > sft", "soft > raw"}
+    assert set(found["claims"]) == separated | {"revised > sft"}
     assert found["critique"] == {
-        "answers": 600,
-        "changed": 150,
+        "answers": 960,
+        "changed": 240,
         "below_by_judge": 0,
         "below_in_gold": 0,
-        "above_in_gold": 150,
+        "above_in_gold": 240,
     }
     assert found["synthetic"]["0"] == {"produced": 10, "kept": 8, "clean": 7}
 

@@ -19,8 +19,8 @@ def planted(seed: int, kept: float) -> list[dict[str, Any]]:
     for i in range(400):
         task = study.ONE if i < 60 else ("fines", "summary")[i % 2]
         before = float(rng.uniform(0.4, 0.6))
-        gain = 0.2 if task == study.ONE else 0.0
-        others = {"alone": before - 0.4, "mixed": before * kept}
+        gain = 0.2 + float(rng.normal(0, 0.02)) if task == study.ONE else 0.0
+        others = {"alone": before - 0.4 + float(rng.normal(0, 0.02)), "mixed": before * kept}
         golds = {"before": before} | {s: before + gain if task == study.ONE else v for s, v in others.items()}
         rows += [{"seed": seed, "stage": s, "id": str(i), "task": task, "gold": g} for s, g in golds.items()]
     return rows

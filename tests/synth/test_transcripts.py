@@ -40,9 +40,9 @@ def test_each_seed_is_shown_alone_and_the_next_task_is_read() -> None:
     made = transcripts(SEEDS, Teacher(Scripted(says)), Wanted(n=2))
     assert asked[0] == "Question: How long may I keep a book?\nAnswer: Three weeks, and three more if nobody waits.\n\n"
     assert made.account()["produced"] == 4 and made.dropped["unparsed"] == 1
-    assert {g.facts["provenance"]["generator"] for g in made.kept} == {"both"} and made.kept[0].facts["provenance"][
-        "parents"
-    ]
+    assert {g.facts["provenance"]["generator"] for g in made.kept} == {"transcript"} and made.kept[0].facts[
+        "provenance"
+    ]["parents"]
     assert any(g.prompt_text.startswith("Où se trouve le rayon") for g in made.kept)
     assert set(MARKERS) == {"en", "fr", "ru", "zh"} and GENERATORS["transcript"] is transcripts
     with pytest.raises(ValueError, match="has no answer; a seed row is a task with its answer"):

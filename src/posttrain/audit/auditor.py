@@ -170,8 +170,10 @@ class RewardModelAuditor:
         for lang in dict.fromkeys(c.lang for c in base):
             yield from self._fitted(scorer, [c for c in base if c.lang == lang], lang, margins, base, unit.s)
         twins = {}
-        for m in [self._probed(scorer, p, unit.s) for p in probes if p.test == "T14"]:
-            twins[m.lang, m.arm] = m
+        for p in [p for p in probes if p.test == "T14"]:
+            with suppress(BudgetSpent):  # the tests themselves say so above
+                m = self._probed(scorer, p, unit.s)
+                twins[m.lang, m.arm] = m
         for lang in dict.fromkeys(lang for lang, _ in twins):
             both = twins.get((lang, "refuses harmful")), twins.get((lang, "answers benign"))
             if both[0] and both[1]:

@@ -24,10 +24,11 @@ REPEATS = 3
 def fastest(
     model: nn.Module,
     piece: Batch,
+    say: Callable[[str], None],
     candidates: Sequence[Kernel] = CANDIDATES,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[Kernel, str]:
-    """The kernel to use for this model and layout, and a note that says why. piece: a batch of the shared layout."""
+) -> Kernel:
+    """The kernel to use for this model and layout; `say` takes a line that says why. piece: a batch of the shared layout."""
     right = _pass(model, piece, "buckets")
     seconds: dict[Kernel, float] = {"buckets": _seconds(model, piece, "buckets", clock)}
     passed_over = []
@@ -43,7 +44,8 @@ def fastest(
             passed_over.append(f"{name} does not run here ({type(error).__name__})")
     best = min(seconds, key=lambda name: seconds[name])
     told = ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in sorted(seconds.items(), key=lambda item: item[1]))
-    return best, "; ".join([f"attention by {best}: {told} a forward and backward", *passed_over])
+    say("; ".join([f"attention by {best}: {told} a forward and backward", *passed_over]))
+    return best
 
 
 def _pass(model: nn.Module, piece: Batch, kernel: Kernel) -> tuple[Tensor, ...]:

@@ -182,8 +182,7 @@ class LocalEngine:
         if path != piece.layout:
             piece = _with_layout(piece, path)
         if path == "shared" and self.attention is None:
-            self.attention, note = fastest(self.model, piece)
-            self.notes.append(note)
+            self.attention = fastest(self.model, piece, self.notes.append)
         if self.encoder:
             return encoder_outputs(model, piece, needs)
         if needs.own or needs.labels or needs.pooled:

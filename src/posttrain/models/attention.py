@@ -67,9 +67,7 @@ class FlatPlan:
     buckets: list[Bucket]
     back: Tensor
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, dropout: float
-    ) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor:
         """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
         outs = []
         for bucket in self.buckets:
@@ -82,7 +80,6 @@ class FlatPlan:
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=scale,
-                dropout_p=dropout,
                 enable_gqa=q.shape[1] != k.shape[1],
             )
             outs.append(out.transpose(1, 2).flatten(0, 1))
@@ -112,34 +109,28 @@ def _bucketed(lengths: Sequence[tuple[int, int]]) -> list[list[int]]:
 class Attending(Protocol):
     """A plan of one batch, whatever computes it."""
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, dropout: float
-    ) -> Tensor: ...
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor: ...
 
 
 def segments(batch: Batch) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
     """Places in the stream: those that see themselves causally, and answers with the prompt that they see before themselves."""
     causal: list[np.ndarray] = []
     suffix: list[tuple[np.ndarray, np.ndarray]] = []
-    group_of = batch.group_of
-    rows_of = np.bincount(group_of, minlength=batch.G)
+    rows_of = np.bincount(batch.group_of, minlength=batch.G)
     first_row = np.concatenate([[0], np.cumsum(rows_of)])
     for g in range(batch.G):
         prompt = np.arange(batch.prompt_start[g], batch.prompt_start[g] + batch.prompt_length[g])
         rows = range(int(first_row[g]), int(first_row[g + 1]))
         answers = [np.arange(batch.start[r], batch.start[r] + batch.length[r]) for r in rows]
-        if len(answers) == 1:
-            causal.append(np.concatenate([prompt, answers[0]]))
-        else:
-            causal.append(prompt)
-            suffix.extend((prompt, a) for a in answers)
+        alone = len(answers) == 1
+        causal.append(np.concatenate([prompt, *answers]) if alone else prompt)
+        suffix += [] if alone else [(prompt, a) for a in answers]
     return causal, suffix
 
 
 def plan(batch: Batch) -> FlatPlan:
     """The segments of a batch, bucketed; tensors lie on the batch's device."""
     causal, suffix = segments(batch)
-    device = batch.ids.device
     back = np.zeros(batch.T, dtype=np.int64)
     buckets, at = [], 0
     for members in _bucketed([(len(c), len(c)) for c in causal]):
@@ -150,7 +141,7 @@ def plan(batch: Batch) -> FlatPlan:
         made = _suffix_bucket([suffix[s] for s in members])
         at = _note(back, made, [suffix[s][1] for s in members], at)
         buckets.append(made)
-    return FlatPlan([_moved(b, device) for b in buckets], torch.from_numpy(back).to(device))
+    return FlatPlan([_moved(b, batch.ids.device) for b in buckets], torch.from_numpy(back).to(batch.ids.device))
 
 
 def _note(back: np.ndarray, bucket: Bucket, places: list[np.ndarray], at: int) -> int:
@@ -210,7 +201,6 @@ def flat_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    dropout: float = 0.0,
     flat: Attending | None = None,
     sliding_window: int | None = None,
     **_: Any,
@@ -219,7 +209,7 @@ def flat_attention(
     if flat is None:
         raise AssertionError("the flat layout's plan did not reach the attention: this model drops keyword arguments")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, H, D]
-    return flat.attend(q, k, v, scaling, sliding_window, dropout)[None], None
+    return flat.attend(q, k, v, scaling, sliding_window)[None], None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -64,11 +64,8 @@ class VarlenPlan:
             torch.from_numpy(back).to(device),
         )
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, dropout: float
-    ) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor:
         """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
-        assert dropout == 0.0, "dropout is off in every role"
         call = self.call or _varlen()
         out = call(
             q.index_select(0, self.queries),
@@ -123,11 +120,8 @@ class FlexPlan:
             self._masks[window] = create_block_mask(seen, None, None, total, total, device=self.group.device)
         return self._masks[window]
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, dropout: float
-    ) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor:
         """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
-        assert dropout == 0.0, "dropout is off in every role"
         heads = (x.transpose(0, 1)[None] for x in (q, k, v))
         call = _flex(q.is_cuda)
         out = call(*heads, block_mask=self.mask(window), scale=scale, enable_gqa=q.shape[1] != k.shape[1])
