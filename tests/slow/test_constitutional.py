@@ -22,7 +22,7 @@ def groups(path: Path) -> list[Group]:
 
 def test_revise_then_preferences_of_a_judge_then_dpo(tmp_path: Path) -> None:
     out = tmp_path / "c"
-    small = {"demos.n": 320, "judging.n": 320, "asked.n": 48, "held_out.n": 12, "refined.rounds": 2}
+    small = {"demos.n": 320, "judging.n": 320, "asked.n": 48, "held_out.n": 32, "refined.rounds": 2}
     recipe = load(
         "recipes/constitutional.yaml", [f"out={out}", f"report.out={out}", *(f"{k}={v}" for k, v in small.items())]
     )
@@ -46,7 +46,7 @@ def test_revise_then_preferences_of_a_judge_then_dpo(tmp_path: Path) -> None:
 
 def test_lab_1_from_seeds_to_one_page(tmp_path: Path) -> None:
     out = tmp_path / "lab"
-    small = {"seeds.n": 6, "written.n": 6, "other_words.n": 12}
+    small = {"seeds.n": 6, "written.n": 6, "other_words.n": 32}
     recipe = load(
         "recipes/labs/synthetic_sft.yaml", [f"out={out}", f"report.out={out}", *(f"{k}={v}" for k, v in small.items())]
     )

@@ -32,13 +32,14 @@ def cost_of(path: str) -> dict[str, Any]:
     rows = sum(d["kept"] for d in done.get("data", []))
     tokens = int(sum(s.get("trained_tokens", 0) for s in steps))
     sampled = recipe.get("reward") is not None
+    counted = done.get("parameters")  # a soup tells its size alone
     return {
         "seconds": done.get("seconds"),
         "rows": rows,
         "labels": 0 if sampled else rows,
         "tokens": tokens,
         "sampled": tokens if sampled else 0,
-        "parameters": done.get("parameters", {}).get("trainable"),
+        "parameters": counted.get("trainable") if isinstance(counted, dict) else None,
         "memory": max(seen, default=None),
         "method": done.get("method"),
         "models": held(recipe),
