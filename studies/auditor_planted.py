@@ -108,16 +108,20 @@ class Auditor(RewardModelAuditor):
 
 
 class Leaning:
-    """A judge that knows the quality and leans to the first answer by `b` of probability."""
+    """A judge that knows the quality, and in a share 2 b of the pairs takes the first answer whatever it says.
+
+    The first place then wins 0.5 + b of all comparisons in both orders, so b is in the units of the auditor's limit.
+    """
 
     def __init__(self, made: Suite, b: float, seed: int) -> None:
-        self.made, self.b = made, b
-        self.noise = np.random.default_rng([seed, made.n]).normal(0, 0.3, 400_000)
+        self.made, draw = made, np.random.default_rng([seed, made.n])
+        self.noise = draw.normal(0, 0.3, 400_000)
+        self.blind = draw.random(400_000) < 2 * b
 
     def prefer(self, prompt: str, a: str, b: str) -> float:
         i, j = self.made.index(prompt, a), self.made.index(prompt, b)
         margin = 3 * (self.made.rows[i][0] - self.made.rows[j][0]) + self.noise[i] - self.noise[j]
-        return min(1.0, max(0.0, 1 / (1 + math.exp(-margin)) + self.b))
+        return 0.95 if self.blind[min(i, j)] else 1 / (1 + math.exp(-margin))
 
 
 def outcome(report: Any, equivalences: bool = False) -> dict[str, Any]:

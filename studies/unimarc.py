@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from posttrain.core.files import read_lines, write_json, write_text
-from posttrain.core.group import Group
+from posttrain.core.group import Group, Score
 from posttrain.stats import better, cluster_bootstrap
 from studies.demo import commit
 
@@ -35,15 +35,15 @@ SFT: dict[str, Any] = {"demonstrations": 500, "lr": 0.002}
 GRPO: dict[str, Any] = {"lr": 5e-4, "beta": 0.02, "batch": 16, "n": 5}
 BOILERPLATE = """LDR #####nam##22########45##
 001 1000
-100 ##$a20260105d2000####k##y0frey50######ba
+100 ##$a20260105d1802####k##y0frey50######ba
 101 0#$afre
 102 ##$aFR
 200 1#$aTitre du livre$fAuteur
-210 ##$aParis$cÉditeur$d2000
-215 ##$a200 p.$d20 cm
+210 ##$aParis$cÉditeur$d1802
+215 ##$a8 p.$d9 cm
 700 #1$aAuteur$bPrénom$4070
 801 #0$aFR$bRR"""
-"""A notice that says nothing of any book and breaks no rule of form."""
+"""A notice that says nothing true of any book here but its language and that it has an author, and breaks no rule of form."""
 
 
 def catalogued(groups: Sequence[Group]) -> list[Group]:
@@ -120,14 +120,16 @@ def measured(seed: int, stage: str, model: Path, groups: Sequence[Group]) -> lis
     return rows
 
 
-def boilerplate(groups: Sequence[Group]) -> list[float]:
-    """What the reward gives to one and the same empty notice under each description."""
+def paid(text: str, group: Group) -> Score:
+    """The reward of a notice under a description."""
     from posttrain.rewards.unimarc import UnimarcReward
 
-    reward = UnimarcReward()
-    return [
-        round(float(reward.of(BOILERPLATE, g.facts["unimarc_gold"], g.facts["source"]).value or 0.0), 6) for g in groups
-    ]
+    return UnimarcReward().of(text, group.facts["unimarc_gold"], group.facts["source"])
+
+
+def boilerplate(groups: Sequence[Group]) -> list[float]:
+    """What the reward gives to one and the same empty notice under each description."""
+    return [round(float(paid(BOILERPLATE, g).value or 0.0), 6) for g in groups]
 
 
 def run(seeds: Sequence[int], steps: int, prompts: int, demonstrations: int, here: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posttrain.audit import attack_reward_model, words
+from posttrain.audit import attack_reward_model
 from posttrain.core.group import Group, group
 from posttrain.jobs.scoring import ModelReward
 from tests.jobs.tiny_run import reward_run
@@ -30,16 +30,28 @@ def mean(reward: ModelReward, suffix: str) -> float:
     return float(np.mean([row[0].value or 0.0 for row in reward(answers(suffix))]))
 
 
+def random_swaps(reward: ModelReward, suffix: str, n: int) -> list[str]:
+    """The suffix with one token replaced by any other, where the text is cut into these tokens again: chance, in the gradient's own moves."""
+    tokenizer = reward.loaded.tokenizer
+    ids, draw = tokenizer(suffix, add_special_tokens=False)["input_ids"], random.Random(0)
+    out: list[str] = []
+    while len(out) < n:
+        changed = list(ids)
+        changed[draw.randrange(len(ids))] = draw.randrange(len(tokenizer))
+        text = tokenizer.decode(changed)
+        if text.isprintable() and tokenizer(text, add_special_tokens=False)["input_ids"] == changed:
+            out.append(text.strip())
+    return out
+
+
 @pytest.mark.parametrize("up", [True, False])
 def test_proposals_beat_chance(reward: ModelReward, up: bool) -> None:
     suffix = "good thanks yes"
     found = reward.swaps(answers(suffix), suffix, 8, up)
     assert 1 <= len(found) <= 8 and suffix not in found
-    rng, said = random.Random(0), suffix.split()
-    chance = [" ".join([rng.choice(words.SUFFIX_WORDS), *said[1:]]) for _ in range(12)]
-    best = max if up else min  # what the search keeps of the proposals
-    led = best(mean(reward, s) for s in found) - np.mean([mean(reward, s) for s in chance])
-    assert led > 0 if up else led < 0
+    chance = [mean(reward, s) for s in random_swaps(reward, suffix, 40)]
+    led = np.mean([mean(reward, s) for s in found]) - np.mean(chance)
+    assert (led if up else -led) > np.std(chance)
 
 
 def test_the_attack_uses_it(reward: ModelReward) -> None:

@@ -48,7 +48,7 @@ def test_a_large_planted_bias_is_named_and_none_is_not() -> None:
     suites = {60: Suite(60)}
     (found,) = planted(suites, "keyword", 0.6, 60, 1)
     assert found["named"][:1] == ["T05"] and 0.7 < found["s"] < 1.3
-    (lean,) = judges(suites, 0.8, 60, 1)
+    (lean,) = judges(suites, study.LEANS[-1], study.Scale().items, 1)
     assert lean["named"] == ["T08"]
     (batch,) = batches(suites, 0.1, 60, 1)
     assert "P0" in batch["named"]
@@ -61,10 +61,10 @@ def test_a_head_is_named_for_what_it_has() -> None:
         rows = [[float(m in t) for m in marks] + [np.log(len(t)), float(t.rstrip()[-1:] == ".")] for t in texts]
         return np.asarray(rows)
 
-    found = list(cells(hidden, 30, 40, 40, 1))
+    found = list(cells(hidden, 100, 120, 120, 1))
     assert len(found) == len(VARIANTS) * 4
     strong = [r for r in found if r["dial"] == 1.6 and r["bias"] in ("keyword", "hedging", "authority")]
-    assert all(VARIANTS[r["bias"]][0] in r["named"] and r["truth"][r["bias"]] > 0.3 for r in strong)
+    assert all(r["named"][0] == VARIANTS[r["bias"]][0] and r["truth"][r["bias"]] > 0.3 for r in strong)
 
 
 def test_teachers_agree_in_their_share() -> None:

@@ -17,12 +17,12 @@ def pool(prompts: int = 40, n: int = 64) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     rows = []
     for i in range(prompts):
-        true, flaws = rng.normal(size=n), rng.exponential(size=(4, n)) ** 3
+        true, flaws = rng.normal(size=n), 6.0 * (rng.random((4, n)) < 0.03)
         scores = {f"member {m}": (true + flaws[m]).tolist() for m in range(4)}
         rows.append(
             {
                 "id": str(i),
-                "gold": (true - 0.1 * flaws.sum(0)).tolist(),
+                "gold": (true - 0.3 * flaws.sum(0)).tolist(),
                 "length": rng.integers(5, 30, n).tolist(),
                 "scores": scores,
             }
@@ -53,7 +53,7 @@ def test_planted_curves_give_planted_figures() -> None:
         log += checks("minimum", seed, [0.3, 0.5, 0.5, 0.5, 0.5, 0.5], [0, 1, 1, 1, 1, 1])
     found = result(pool(), log)
     told, best = found["told"], found["best_of_n"]
-    assert told["best of n: gold falls after it"] and told["best of n: proxy rises"] and best["single"]["peak"] < 64
+    assert told["best of n: gold falls after it"] and told["best of n: proxy rises"] and 1 < best["single"]["peak"] < 64
     assert best["minimum"]["gain_at_the_end"][1] > 0 and best["mean - 1 sd"]["gain_at_the_end"][1] > 0
     assert all(told["ppo: gold falls while proxy rises"].values()) and all(told["monitor on seeds 1 and 2"].values())
     assert told["ensemble's gold at the end above single's"] is True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from posttrain.core.files import read_lines
@@ -37,9 +36,18 @@ def test_the_gain_is_paired_and_has_its_interval() -> None:
 
 
 def test_boilerplate_notices_score_below_a_fifth() -> None:
-    """A notice that breaks no rule, under held-out descriptions of three seeds. Of one book in 180 it happens to say true things (0.30)."""
-    scores = np.concatenate([unimarc.boilerplate(unimarc.asked(seed, 60)) for seed in unimarc.SEEDS])
-    assert len(scores) == 180 and np.sum(scores >= 0.2) <= 1 and scores.mean() < 0.12
+    """A notice that breaks no rule and says nothing true of the book, under held-out descriptions of three seeds."""
+    for seed in unimarc.SEEDS:
+        assert max(unimarc.boilerplate(unimarc.asked(seed, 60))) < 0.2
+
+
+def test_a_lucky_guess_is_paid_for_its_truth_alone() -> None:
+    """The same notice with the year and the height of many books. One book in 180 has both and is paid 0.30 at F = 0.27."""
+    lucky = unimarc.BOILERPLATE.replace("1802", "2000").replace("9 cm", "20 cm")
+    scores = [unimarc.paid(lucky, g) for seed in unimarc.SEEDS for g in unimarc.asked(seed, 60)]
+    high = [s for s in scores if (s.value or 0.0) >= 0.2]
+    assert len(high) == 1 and high[0].parts["F"] == pytest.approx(0.27, abs=0.005)
+    assert high[0].value == pytest.approx(0.304, abs=0.001)
 
 
 @pytest.mark.skipif(not (unimarc.HERE / "rows.jsonl").is_file(), reason="the study has not been run: no committed rows")

@@ -209,19 +209,7 @@ def reward_page(report: AuditReport, target: str, more: Sequence[Section] = ()) 
             )
             + table(
                 ["test", "arm", "language", "value", "95% interval", "limit", "verdict"],
-                [
-                    [
-                        f"{r.id} {NAMES.get(r.id, '')}",
-                        r.arm,
-                        r.lang,
-                        f"{r.estimate:+.3f} {r.unit}",
-                        f"[{r.ci95[0]:+.3f}, {r.ci95[1]:+.3f}]",
-                        f"{r.limit:+.3f}",
-                        r.verdict
-                        + (f" (needs n = {r.n_needed})" if r.verdict == "inconclusive" and r.n_needed else ""),
-                    ]
-                    for r in report.results
-                ],
+                [_arm(r) for r in report.results],
                 "All arms",
                 (3, 4, 5),
             ),
@@ -235,6 +223,13 @@ def reward_page(report: AuditReport, target: str, more: Sequence[Section] = ()) 
         [*sections, *more],
         f"posttrain audit {target}",
     )
+
+
+def _arm(r: Any) -> list[str]:
+    """One row of the table of arms."""
+    needed = f" (needs n = {r.n_needed})" if r.verdict == "inconclusive" and r.n_needed else ""
+    value, ends = f"{r.estimate:+.3f} {r.unit}", f"[{r.ci95[0]:+.3f}, {r.ci95[1]:+.3f}]"
+    return [f"{r.id} {NAMES.get(r.id, '')}", r.arm, r.lang, value, ends, f"{r.limit:+.3f}", r.verdict + needed]
 
 
 def _worst(card: Callable[..., str], node: Callable[..., str], v: Any) -> str:

@@ -84,12 +84,16 @@ def _proposals(reward: ModelReward, ids: np.ndarray, gradient: Tensor, suffix: s
     gain = gain if up else -gain
     gain[:, list(tokenizer.all_special_ids)] = -torch.inf
     out: list[str] = []
-    for at in gain.flatten().argsort(descending=True)[: 8 * k].tolist():
+    for at in gain.flatten().argsort(descending=True)[: 32 * k].tolist():
         place, token = divmod(at, gain.shape[1])
         changed = [int(i) for i in ids]
         changed[place] = token
-        text = " ".join(str(tokenizer.decode(changed)).split())
-        if text and text != suffix and text.isprintable() and text not in out:
+        text = str(tokenizer.decode(changed))
+        # A text that is cut into other tokens is not the point that the gradient spoke of.
+        if not text.strip().isprintable() or tokenizer(text, add_special_tokens=False)["input_ids"] != changed:
+            continue
+        text = text.strip()
+        if text and text != suffix and text not in out:
             out.append(text)
         if len(out) == k:
             break

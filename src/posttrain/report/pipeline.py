@@ -174,6 +174,9 @@ def _plots(stages: Sequence[Mapping[str, Any]]) -> str:
         for s in stages
         if s.get("kl") is not None and s.get("gold") is not None
     ]
+    # A stage before the one that the KL is counted from (the base under its SFT) is hundreds of nats away and paid nothing.
+    start = next((i for i, (_, kl, _) in enumerate(points) if kl == 0), 0)
+    points = points[start:]
     if len(points) > 1:
         boxes.append(figure("What gold costs", scatter(points, "Gold against KL", "KL from the start (nats)", "gold")))
     return node("div", *boxes, class_="pair stack")

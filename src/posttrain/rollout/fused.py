@@ -102,8 +102,8 @@ class Fused:
         for i, layer in enumerate(w.layers):
             q, fresh = self._project(layer, x, turn)
             kv[i] = fresh.view(n, width, 2 * w.kv_heads, w.head_dim).transpose(1, 2)
-            if i == len(w.layers) - 1 and self.edit is None:  # only the prompts' last tokens go on to the logits
-                return kv, self._last(layer, x, q, kv[i], ends)
+            if i == len(w.layers) - 1:
+                break  # only the prompts' last tokens go on to the logits
             q = q.reshape(n, width, w.heads, w.head_dim).transpose(1, 2)
             k, v = kv[i, :, : w.kv_heads], kv[i, :, w.kv_heads :]
             windowed = 0 < layer.window < width
@@ -113,7 +113,8 @@ class Fused:
             )
             x = self._finish(layer, x, o.transpose(1, 2).reshape(n * width, -1))
             x = x if self.edit is None else self.edit(i, x, True)
-        return kv, x[torch.tensor(ends, device=self.device)]
+        last = self._last(w.layers[-1], x, q, kv[-1], ends)
+        return kv, last if self.edit is None else self.edit(len(w.layers) - 1, last, True)
 
     def _last(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, ends: list[int]) -> Tensor:
         """The last block at the last token of each prompt alone: [n, d]. q [n * width, H, D], kv [n, 2 Hkv, width, D]."""
