@@ -124,6 +124,7 @@ TRAIN: dict[str, Row] = {
     "token_budget": Row(30, "pieces"),
     "recompute": Row("on", "recomputed"),
     "layout": Row("dense", "layout"),
+    "compile": Row("on", "compiled", {"compile": "off"}),
     "attention": Row("flex", "files" if torch.cuda.is_available() else "refused"),
     "checkpoint_every": Row(1, "checkpoints"),
     "keep": Row(1, "checkpoints", {"checkpoint_every": 1}),
@@ -296,6 +297,7 @@ def outcome(training: Training) -> dict[str, Any]:
         "layout": json.loads(out.manifest.read_text(encoding="utf-8"))["layout"],
         "pieces": len(engine.plan(engine.layout(training.parts[0].groups[:4]), training.job.method.atom)),
         "recomputed": [n for n in training.notes if "computed again" in n],
+        "compiled": sum(m._compiled_call_impl is not None for m in training.loaded.model.modules()),
         "device": str(engine.device),
         "class": type(training.loaded.model).__name__,
         "place": out.path.name,
@@ -308,6 +310,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(root / "modules"))
         patch.setattr("os.fsync", lambda _: None)  # a hundred tiny files need not reach the disk
+        patch.setattr("posttrain.models.compiled.BACKEND", "eager")  # the code generator takes a minute
         patch.setattr("posttrain.report.write_report", lambda _: None)
         patch.syspath_prepend(str(root / "modules"))
         yield Bench(root)

@@ -1,8 +1,8 @@
-"""Which attention kernel is the fastest on this device, and right: measured on a run's first batch, forward and backward.
+"""Which attention kernel is the fastest on this device, and right, and whether compiled blocks pay: measured on a run's first batch.
 
 Rightness first: a candidate must give the hidden states and gradients of the buckets, within twice the rounding of the precision held.
 One that fails to start (no kernel for the device, the precision or the shape) is passed over with a note. The first call of each is not
-timed, so that compilation does not count. CPUs have no choice to make.
+timed, so that compilation does not count. CPUs have no choice to make: compiled blocks took 54 s to start and saved nothing there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.core.batch import Batch
+from posttrain.models.compiled import compile_blocks, plain_blocks
 from posttrain.models.kernels import Kernel
 from posttrain.models.trunk import shared_hidden
 
@@ -46,6 +47,40 @@ def fastest(
     told = ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in sorted(seconds.items(), key=lambda item: item[1]))
     say("; ".join([f"attention by {best}: {told} a forward and backward", *passed_over]))
     return best
+
+
+GAIN = 0.05
+"""Share of time that compiled blocks must save, or they are not worth their start."""
+
+
+def compiled_pays(
+    model: nn.Module,
+    piece: Batch,
+    kernel: Kernel,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> bool:
+    """Compile the blocks where that is right and faster on this piece; otherwise they are left as they were, and a line says why."""
+    right, plain = _pass(model, piece, kernel), _seconds(model, piece, kernel, clock)
+    try:
+        compile_blocks(model)
+        gap = max(_gap(a, b) for a, b in zip(_pass(model, piece, kernel), right, strict=True))
+        quick = _seconds(model, piece, kernel, clock)
+    except Exception as error:  # compilers fail in many ways; without one everything works
+        plain_blocks(model)
+        say(f"blocks as they are: they do not compile here ({type(error).__name__})")
+        return False
+    wrong = not gap <= 2 * torch.finfo(right[0].dtype).eps ** 0.5
+    pays = not wrong and quick <= (1 - GAIN) * plain
+    if not pays:
+        plain_blocks(model)
+    why = (
+        f"the compiled ones differ by {gap:.1e}"
+        if wrong
+        else f"compiled {1e3 * quick:.0f} ms, plain {1e3 * plain:.0f} ms"
+    )
+    say(f"blocks {'compiled' if pays else 'as they are'}: {why} a forward and backward")
+    return pays
 
 
 def _pass(model: nn.Module, piece: Batch, kernel: Kernel) -> tuple[Tensor, ...]:

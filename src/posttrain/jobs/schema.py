@@ -63,6 +63,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "recompute",
         "layout",
         "attention",
+        "compile",
         "trust_remote_code",
     ),
     "what is checked, kept and shown": (

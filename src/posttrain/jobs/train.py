@@ -97,6 +97,8 @@ class Train(Job):
     """Share prompts between answers (auto verifies it on the first batch), or pad as others do."""
     attention: Literal["auto", "buckets", "varlen", "flex"] = "auto"
     """Kernel of the shared layout: auto takes buckets on CPUs, and on GPUs what is right and fastest on the first batch."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the blocks (torch.compile): auto does so on GPUs where it is right and saves time on the first batch."""
     cache: str | None = None
     """Directory where log-probs of the reference and the teacher are kept by content for other runs to read (a sweep); none keeps
     them inside the run, where it makes several passes."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from posttrain.core.batch import Batch
 from posttrain.core.files import crash_point, hash_json
@@ -26,6 +25,7 @@ from posttrain.engine.optimizer import NonFiniteGradient
 from posttrain.jobs import assembly, mixing, online, reward_checks
 from posttrain.jobs.assembly import Part
 from posttrain.jobs.before_after import Samples
+from posttrain.jobs.compiling import compile_where_it_pays
 from posttrain.jobs.job import Context
 from posttrain.jobs.manifest import manifest_of
 from posttrain.jobs.probe import Probing, probing
@@ -87,6 +87,7 @@ class Training:
         self.engine = self._engine()
         self.source, self.probe = self._source()
         self.probing: Probing | None = probing(self)
+        compile_where_it_pays(self.engine, self.job.method, self.probe, self.job.compile, self.context.say)
         self.threads = choose_threads(self.engine, self.job.method, self.probe, self.job.threads, self.out.path)
 
     # Reuse and inputs
@@ -192,7 +193,8 @@ class Training:
         job, needs = self.job, self.job.method.needs()
         torch.manual_seed(job.seed)
         made = heads.for_needs(self.loaded, needs)
-        teacher = {"teacher": self._teacher(job.teacher)} if job.teacher is not None else {}
+        at = assembly.resolve(job.teacher) if job.teacher is not None else None
+        teacher = {"teacher": load_teacher(at, self.loaded, job.pick_device())} if at is not None else {}
         engine = LocalEngine(
             self.loaded.model,
             made,
@@ -221,9 +223,6 @@ class Training:
         self.online = online.Stream(self.parts, job, rollout, self.loaded, self.renderer, self.steps)
         fitting = online.Fitting(self.online.source, job.method, self.out.path / "rollouts.jsonl", rollout.keep_every)
         return fitting, online.probe(self.online.drawn, rollout.select, self.parts[0].groups[: min(PROBED, job.batch)])
-
-    def _teacher(self, path: str) -> nn.Module:
-        return load_teacher(assembly.resolve(path), self.loaded, self.job.pick_device())
 
     def _recompute(self, engine: LocalEngine) -> None:
         """Blocks are computed again in the backward where a step would not fit otherwise, or where the recipe says so."""
@@ -283,9 +282,9 @@ class Training:
             for hook in watching:
                 hook.close()
         if self.job.sampled is not None and self.online.curricula:
-            told = f"curriculum: {self.online.passed_over} turns of prompts that are always or never solved were passed over"
-            self.notes.append(told)
-            self.context.say(f"note: {told}")
+            turns = f"{self.online.passed_over} turns of prompts that are always or never solved were passed over"
+            self.notes.append(f"curriculum: {turns}")
+            self.context.say(f"note: {self.notes[-1]}")
         if self.validation is not None and self.validation.restore_best():
             self.context.say(f"weights of step {self.validation.best_step} are kept: the best validation loss")
 
