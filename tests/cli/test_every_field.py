@@ -109,6 +109,8 @@ ELSEWHERE: dict[type[Job], dict[str, str]] = {
         "against": "tests/evals/test_evaluation: paired differences in eval.json",
         "lm_eval": "tests/evals/test_soups_and_compare: figures of the harness",
         "lm_eval_tasks": "tests/evals/test_soups_and_compare: handed to the harness",
+        "texts": "tests/evals/test_apart: likelihood of raw texts, source by source",
+        "seen": "tests/evals/test_apart: figures by novelty",
         "ledger": "tests/evals/test_values: how often people put the model's answers first",
         "bias_margin": "tests/evals/test_values: in the verdicts of eval.json",
     },

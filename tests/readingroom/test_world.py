@@ -62,19 +62,44 @@ def test_twins_share_their_source_and_differ_in_what_is_right():
 def test_splits_are_apart():
     rows = {split: ReadingRoom(0).prompts(split, 700) for split in vocabulary.SPLITS}
     prompts = {split: {g.prompt_hash for g in found} for split, found in rows.items()}
-    assert not prompts["train"] & prompts["held-out"] and not prompts["train"] & prompts["ood"]
+    assert all(not prompts["train"] & prompts[split] for split in vocabulary.SPLITS[1:])
     names = {split: " ".join(g.facts["source"] for g in found) for split, found in rows.items()}
     surnames = {
         split: set(re.findall(r"\b(?:Zel|Jar(?!d)|Ulm|Ibre|Thax|Cren|Ombr)\w+", text)) for split, text in names.items()
     }
-    assert not surnames["train"] and not surnames["held-out"] and len(surnames["ood"]) > 40
+    assert not any(surnames[s] for s in ("train", "held-out", "new-phrasing", "rare"))
+    assert len(surnames["ood"]) > 40 and len(surnames["new-vocabulary"]) > 40
     titles = {split: {Draw(i, split, "en").title() for i in range(3000)} for split in vocabulary.SPLITS}
-    assert not titles["train"] & titles["held-out"] and not titles["ood"] & (titles["train"] | titles["held-out"])
+    assert all(not titles["train"] & titles[split] for split in vocabulary.SPLITS[1:])
+    assert titles["new-phrasing"] == titles["rare"] == titles["held-out"] and titles["new-vocabulary"] == titles["ood"]
     lengths = {
         split: sum(len(g.facts["source"]) for g in found if g.facts["task"] == "catalogue")
         for split, found in rows.items()
     }
     assert lengths["ood"] > 1.3 * lengths["train"]
+
+
+def test_one_thing_is_new_in_each_split():
+    """Wordings, words and what is rare come apart; rows of the older splits are what they were."""
+    draws = {split: Draw(7, split, "en") for split in vocabulary.SPLITS}
+    said = {s: d.phrase(["known"], ["new"]) for s, d in draws.items()}
+    worded = {s: d.words(["known"], ["new"]) for s, d in draws.items()}
+    assert {s for s in said if said[s] == "new"} == {"new-phrasing", "ood"}
+    assert {s for s in worded if worded[s] == "new"} == {"new-vocabulary", "ood"}
+    often = {s: sum(d.chance(0.1) for _ in range(2000)) / 2000 for s, d in draws.items()}
+    assert often["rare"] > 0.85 and max(v for s, v in often.items() if s != "rare") < 0.15
+    books = {s: [Draw(i, s, "en").book() for i in range(400)] for s in ("held-out", "rare")}
+    several = {s: sum(len(b.authors) > 1 for b in found) / 400 for s, found in books.items()}
+    assert several["rare"] > 2 * several["held-out"]
+    for split in vocabulary.SPLITS:
+        for g in ReadingRoom(0).prompts(split, 120):
+            right = g.facts["gold"]["answer"]
+            assert ReadingRoom(0).gold.score(g, right).value >= 0.95, (split, g.facts["source"], right)
+
+
+def test_text_of_another_domain_has_its_words():
+    text = "\n".join(ReadingRoom(0).corpus(n_docs=200, split="ood"))
+    assert re.search(r"\b(?:Zel|Ulm|Ibre|Thax|Cren|Ombr)\w+", text) and "The Lantern" not in text
 
 
 def test_notices_are_valid_unimarc_and_convert_both_ways():
@@ -100,7 +125,7 @@ def test_french_elision():
 @pytest.mark.parametrize(
     ("call", "hint"),
     [
-        (lambda r: r.prompts("test", 1), "accepted: train, held-out, ood"),
+        (lambda r: r.prompts("test", 1), "accepted: train, held-out, new-phrasing, new-vocabulary, rare, ood"),
         (lambda r: r.prompts("train", 1, ["chess"]), "accepted: catalogue"),
         (lambda r: r.prompts("train", 1, langs=["de"]), "accepted: en, fr, ru, zh"),
         (lambda r: r.prompts("train", 1, ["fines"], ["zh"]), "speaks"),

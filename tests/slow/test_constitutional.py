@@ -46,16 +46,22 @@ def test_revise_then_preferences_of_a_judge_then_dpo(tmp_path: Path) -> None:
 
 def test_lab_1_from_seeds_to_one_page(tmp_path: Path) -> None:
     out = tmp_path / "lab"
-    small = {"seeds.n": 6, "written.n": 6, "other_words.n": 32}
-    recipe = load(
-        "recipes/labs/synthetic_sft.yaml", [f"out={out}", f"report.out={out}", *(f"{k}={v}" for k, v in small.items())]
-    )
+    small = {"seeds.n": 6, "written.n": 6, "asked.n": 10}
+    recipe = load("recipes/labs/synthetic_sft.yaml", [f"out={out}", *(f"{k}={v}" for k, v in small.items())])
     recipe.run(QUIET)
     made = groups(out / "written.jsonl")
     account = json.loads((out / "written.jsonl.account.json").read_text(encoding="utf-8"))
     assert account["produced"] == 36 and len(made) == account["kept"] > 5
     dropped = read_lines(out / "clean.jsonl.dropped.jsonl")
     assert len(groups(out / "clean.jsonl")) + len(dropped) == len(made) and all(r["facts"]["dropped"] for r in dropped)
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert [s["name"] for s in summary["stages"]] == ["base", "fifty rows", "a thousand synthetic"]
-    assert (out / "report.html").is_file() and (out / "clean.jsonl.card.md").is_file()
+    told = json.loads((out / "page" / "comparison.json").read_text(encoding="utf-8"))
+    assert list(told["models"]) == ["base", "fifty_rows", "thousand_synthetic", "base + examples"]
+    assert list(told["by_split"]) == ["held-out", "rare", "new-phrasing", "new-vocabulary", "ood"]
+    assert all(value["n"] == 10 for figures in told["by_split"].values() for _, value in figures)
+    (source,) = told["rows_behind"]["thousand_synthetic"]
+    assert [(s["what"], s["before"]) for s in source["steps"]] == [("written", 36), ("cleaned", len(made))]
+    assert source["trained"] <= source["steps"][-1]["after"] and source["shown"][0]["answer"]
+    page = (out / "page" / "report.html").read_text(encoding="utf-8")
+    assert (
+        "Where the rows came from" in page and "transcript by base" in page and (out / "clean.jsonl.card.md").is_file()
+    )

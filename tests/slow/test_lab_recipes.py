@@ -28,10 +28,13 @@ def ran(recipe: str, out: Path, *changes: str) -> dict[str, Any]:
 def test_instruction_tuning(tmp_path: Path) -> None:
     """More rows, more gold, and more than two worked examples in the prompt give; readers are compared."""
     told = ran(
-        "recipes/labs/instructions.yaml", tmp_path, "demos.n=480", "half.data.limit=160", "held_out.n=40", "page.bias=4"
+        "recipes/labs/instructions.yaml", tmp_path, "demos.n=480", "half.data.limit=160", "held_out.n=10", "page.bias=4",
+        "page.turn_prompts=4",
     )  # fmt: skip
     assert list(told["models"]) == ["base", "half", "sft", "base + examples"] and told["main"] == "gold"
     assert [rows for rows, *_ in told["curve"]["sft"]] == [160, 480], "the learning curve is over rows"
+    assert list(told["by_split"]) == ["held-out", "rare", "new-phrasing", "new-vocabulary", "ood"]
+    assert set(told["by_turn"]) >= {"1", "2"}
     assert told["bias"]["sft"]["bias/religion"]["verdict"] in ("pass", "fail", "inconclusive")
     gain = next(d for d in told["duels"] if (d["model"], d["other"]) == ("sft", "base"))
     assert gain["difference"]["low"] > 0
@@ -47,12 +50,14 @@ def test_dpo_against_sft_only(tmp_path: Path) -> None:
 
 def test_domain_adaptation_tells_gain_and_loss(tmp_path: Path) -> None:
     told = ran(
-        "recipes/domain.yaml", tmp_path, "domain.documents=200", "general.documents=60", "demos.n=160", "held_out.n=24",
-        "adapt.steps=8",
+        "recipes/domain.yaml", tmp_path, "domain.documents=400", "general.documents=100", "demos.n=160", "held_out.n=10",
+        "adapt.steps=12", "domain_texts.documents=30", "general_texts.documents=30",
     )  # fmt: skip
     stages = {s for made in told["by_task"].values() for s, _ in made}
-    assert stages == {"base", "adapt", "sft"}, "figures by task over the stages say what was gained and lost"
-    assert {t["model"] for t in told["tax"]} == {"adapt", "sft"} and all("kept" in t for t in told["tax"])
+    assert stages == {"base", "adapt", "direct", "sft"}, "figures by task over the stages say what was gained and lost"
+    assert {t["model"] for t in told["tax"]} == {"adapt", "direct", "sft"} and all("kept" in t for t in told["tax"])
+    assert told["texts"]["domain"]["adapt"]["verdict"] == "gained"
+    assert told["texts"]["general"]["direct"]["verdict"] in ("lost", "kept", "not decided")
 
 
 @pytest.mark.skipif(not real.DATA.is_dir(), reason="POSTTRAIN_DATA names no directory of real rows")

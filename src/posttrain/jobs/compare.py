@@ -15,21 +15,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from posttrain.core.chat import Message
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
 from posttrain.core.run import Run
-from posttrain.evals.columns import lines, place
+from posttrain.data.novelty import marked
+from posttrain.evals import texts as likelihood
+from posttrain.evals.apart import models_apart, most_apart
+from posttrain.evals.columns import lines, place, plain
 from posttrain.evals.front import front
-from posttrain.evals.pairing import by_id, duel, forgetting, tax
+from posttrain.evals.pairing import duel, forgetting, tax
 from posttrain.jobs import assembly
 from posttrain.jobs.compare_models import models_of, name_and_path
 from posttrain.jobs.duel import answered, people_say, send
-from posttrain.jobs.evaluate import Evaluate, Evaluated, plain, references
+from posttrain.jobs.evaluate import Evaluate, Evaluated, references
 from posttrain.jobs.job import Context, Job, Source
+from posttrain.jobs.rows_behind import rows_behind
 from posttrain.jobs.run_cost import cost_of, with_others
 from posttrain.jobs.sample import answering
 from posttrain.jobs.spent_kl import log_ratios
@@ -89,6 +92,10 @@ class Compare(Job):
     """Ledger of people's verdicts: answers of neighbouring models that differ go there as blind pairs, and the page shows who wins."""
     objectives: tuple[str, ...] = ()
     """Figures of the trade-off between models; none takes the main figure and likelihood of references."""
+    texts: Source | None = None
+    """Raw documents, each source by itself: what was gained in a domain and lost outside it, in nats per token."""
+    seen: Source | None = None
+    """Rows that the models learned from: figures are then told apart by how new a prompt is against them."""
     seed: int = 0
     """Seeds the draws and the intervals."""
 
@@ -97,6 +104,8 @@ class Compare(Job):
         context = context or Context()
         began = time.perf_counter()
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
+        if self.seen is not None:
+            asked = marked(asked, [g for part in assembly.gather(self.seen, context) for g in part.groups])
         named = models_of(self.models, self.soups, Path(self.out), context)
         unknown = [n for n in (*self.made, *filter(None, [self.kl_to])) if n not in named]
         if unknown:
@@ -135,6 +144,7 @@ class Compare(Job):
             max_tokens=self.max_tokens,
             reward=self.reward,
             bias=0 if other_prompts else self.bias,
+            texts=None if other_prompts else self.texts,
             seed=self.seed,
         )
         return job.run(context)
@@ -237,15 +247,15 @@ class Compare(Job):
             "models": {n: {"path": named.get(n, named[stages[0]]), "trained": n in stages} for n in names},
             "lines": {n: [x.to_json() | {"value": plain(x.value)} for x in lines(measured[n].metrics)] for n in names},
             "about": {n: _about(measured[n].path) for n in names},
+            "rows_behind": {n: rows_behind(p) for n, p in named.items()},
             "cost": {n: with_others(cost_of(named[n]), [cost_of(p) for p in self.made.get(n, ())]) for n in stages},
             "duels": self._duels(names, rows, main),
             "objectives": list(objectives),
             "points": points,
             "front": front(points),
             "tax": self._taxes(stages, rows, measured, base),
-            "by_split": _by(rows, main, "split", self.seed),
-            "by_turn": _by({n: m.rows for n, m in longer.items()}, main, "turns", self.seed),
-            "by_lang": _by(rows, main, "lang", self.seed),
+            **self._apart(rows, {n: m.rows for n, m in longer.items()}, main),
+            "texts": text_changes({n: measured[n].texts for n in stages}, self.margin, self.seed),
             "by_task": {
                 task: [(s, plain(i)) for s, i in found]
                 for task, found in forgetting([(n, rows[n]) for n in stages], main, seed=self.seed).items()
@@ -268,6 +278,23 @@ class Compare(Job):
                 told = asdict(made) | {k: plain(getattr(made, k)) for k in ("rate", "difference")}
                 told["equal_length"] = None if made.equal_length is None else plain(made.equal_length)
                 out.append({"model": better, "other": other, **told})
+        return out
+
+    def _apart(self, rows: Mapping[str, Any], longer: Mapping[str, Any], main: str) -> dict[str, Any]:
+        """Per fact the figure of each model at each value, and under `changes` how it differs from the first model's there."""
+        out: dict[str, Any] = {"changes": {}}
+        for key, fact, measured in (
+            ("by_split", "split", rows),
+            ("by_novelty", "novelty", rows),
+            ("by_turn", "turns", longer),
+            ("by_lang", "lang", rows),
+        ):
+            found = models_apart(measured, main, fact, self.seed)
+            out[key] = {v: [(n, plain(i)) for n, i in made["figures"].items()] for v, made in found.items()}
+            out["changes"][key] = {
+                v: {n: {**plain(gap), "smallest": least} for n, (gap, least) in made["changes"].items()}
+                for v, made in found.items()
+            }
         return out
 
     def _taxes(
@@ -322,18 +349,17 @@ def _about(path: Path) -> dict[str, Any]:
     return {k: body[k] for k in ("model", "cost", "rows") if k in body}
 
 
-def _by(rows: Mapping[str, Any], figure: str, fact: str, seed: int) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Per value of a fact, the figure of each model; empty where every row has the same value."""
-    values = sorted({str(r["facts"][fact]) for made in rows.values() for r in made if fact in r["facts"]})
-    if len(values) < 2:
-        return {}
-    out: dict[str, list[tuple[str, dict[str, Any]]]] = {v: [] for v in values}
-    for name, made in rows.items():
-        known = by_id(made, figure)
-        for value in values:
-            mine = [known[str(r["id"])] for r in made if str(r["facts"].get(fact)) == value and str(r["id"]) in known]
-            if mine:
-                out[value].append((name, plain(cluster_bootstrap(mine, seed=seed))))
+def text_changes(measured: Mapping[str, Sequence[Mapping[str, Any]]], margin: float, seed: int) -> dict[str, Any]:
+    """Per part of the raw texts and model: perplexity, and the change against the first model in nats per token with its verdict."""
+    first = next(iter(measured.values()))
+    out: dict[str, Any] = {}
+    for part in likelihood.sources(first):
+        for name, rows in measured.items():
+            told = {"perplexity": plain(likelihood.perplexity(likelihood.nats(rows, part, seed))), "margin": margin}
+            made = None if rows is first else likelihood.change(rows, first, part, margin, seed)
+            if made is not None:
+                told |= {"change": plain(made.nats), "verdict": made.verdict}
+            out.setdefault(part, {})[name] = told
     return out
 
 
@@ -345,22 +371,3 @@ def _curve(named: Mapping[str, str], measured: Mapping[str, Evaluated], main: st
         if told["method"] is not None:
             found.setdefault(told["method"], []).append([told["rows"], name, plain(measured[name].metrics[main])])
     return {m: sorted(made) for m, made in found.items() if len({rows for rows, *_ in made}) > 1}
-
-
-def most_apart(rows: Mapping[str, Any], figure: str, shown: int = 6) -> list[dict[str, Any]]:
-    """The prompts on which the models' figures differ most, with an answer of each."""
-    known = {n: by_id(made, figure) for n, made in rows.items()}
-    ids = [i for i in next(iter(known.values())) if all(i in k for k in known.values())]
-    gap = {i: float(np.ptp([k[i] for k in known.values()])) for i in ids}
-    first = {str(r["id"]): r for r in next(iter(rows.values()))}
-    answers = {
-        n: {str(r["id"]): r.get("answers") or [str(r.get("said", ""))] for r in made} for n, made in rows.items()
-    }
-    out = []
-    for i in sorted(ids, key=lambda i: -gap[i])[:shown]:
-        if gap[i] == 0:
-            break
-        said = [{"model": n, "answer": answers[n][i][0], "figure": known[n][i]} for n in rows]
-        prompt = "\n".join(m["content"] for m in first[i]["prompt"])
-        out.append({"id": i, "prompt": prompt, "wanted": (first[i].get("references") or [None])[0], "said": said})
-    return out

@@ -4,7 +4,9 @@ Answers are drawn once and every figure is read from them (`evals.row_figures`),
 its own, from a reward run, from verifiers named in the recipe, and from lm-eval where it is installed. Task heads are measured on
 labelled rows instead (`jobs.evaluate_task`). An estimate is the mean over prompts of the mean over the answers to each; intervals
 resample prompts. With `against`, every figure is also paired with an earlier eval of the same rows. What people said is read from a ledger
-(`jobs.evaluate_people`), and `bias` asks rows again from different readers (`jobs.evaluate_values`). A judge is one of `verify`.
+(`jobs.evaluate_people`), and `bias` asks rows again from different readers (`jobs.evaluate_values`). A judge is one of `verify`. Figures of
+rows that differ in `split`, or in how new they are against the rows learned from (`seen`), are told apart. `texts` are raw documents whose
+likelihood is measured source by source.
 """
 
 from __future__ import annotations
@@ -13,30 +15,34 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from posttrain.core.files import write_json, write_text
+from posttrain.core.files import read_lines, write_json, write_text
 from posttrain.core.group import Group, Response
 from posttrain.core.protocols import Request, Sampling
 from posttrain.core.recipe import one_of
 from posttrain.core.run import Run
+from posttrain.data.novelty import marked
 from posttrain.evals import lm_eval, row_figures
-from posttrain.evals.columns import lines
+from posttrain.evals import texts as likelihood
+from posttrain.evals.apart import told_apart
+from posttrain.evals.columns import interval, lines, plain
 from posttrain.evals.pairing import differences, duel
 from posttrain.evals.shape import shape_of
 from posttrain.jobs import assembly, evaluate_values
 from posttrain.jobs.evaluate_people import human_figures
-from posttrain.jobs.evaluate_table import show, show_verdicts
+from posttrain.jobs.evaluate_table import show, show_apart, show_verdicts
 from posttrain.jobs.evaluate_task import measure
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.sample import Processes, answering, device_of
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of
+from posttrain.jobs.text_likelihood import text_rows
 from posttrain.models.render import Renderer
 from posttrain.models.task_models import task_of
 from posttrain.readingroom.gold import GoldReward
@@ -45,7 +51,7 @@ from posttrain.rollout.sampler import Sampler
 from posttrain.rollout.workers import Workers
 from posttrain.stats import Interval, cluster_bootstrap
 
-KEPT = ("task", "lang", "split", "behaviour", "turns")
+KEPT = ("task", "lang", "split", "novelty", "behaviour", "turns")
 """Facts of a row that later comparisons group by."""
 
 
@@ -56,6 +62,8 @@ class Evaluated:
     metrics: dict[str, Interval]
     rows: list[dict[str, Any]]
     path: Path
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    """One mapping per raw text: part, id, nats, tokens."""
 
 
 class Evaluate(Job):
@@ -69,7 +77,7 @@ class Evaluate(Job):
     data: Source
     """Prompts, with reference answers or reading-room facts."""
     out: str
-    """Directory for eval.json (figures) and rows.jsonl (one line per row)."""
+    """Directory for eval.json (figures), rows.jsonl (one line per row) and texts.jsonl (one per raw text)."""
     n: PositiveInt = 1
     """Answers per prompt."""
     temperature: NonNegativeFloat = 0.0
@@ -98,6 +106,10 @@ class Evaluate(Job):
     """Folder with further lm-eval task files."""
     logp: bool = True
     """Measure the likelihood of reference answers."""
+    texts: Source | None = None
+    """Raw documents whose likelihood is measured, each source by itself: a domain, what lies outside it, the parts of a mixture."""
+    seen: Source | None = None
+    """Rows that the model learned from: figures are then told apart by how new a prompt is against them."""
     template: str | None = None
     """Chat template: a built-in name or a .jinja file; none takes the tokenizer's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -109,8 +121,9 @@ class Evaluate(Job):
         """Measure, write the files, return both. Reuses a finished result of the same recipe and inputs."""
         context = context or Context()
         given = [self.reward, self.against and f"{self.against}/rows.jsonl"]
-        stage = Stage(self, self.name, self.out, [self.model, *paths_of(self.data), *filter(None, given)], file=False)
-        files = (stage.out / "eval.json", stage.out / "rows.jsonl")
+        read = [p for rows in (self.data, self.texts, self.seen) if rows is not None for p in paths_of(rows)]
+        stage = Stage(self, self.name, self.out, [self.model, *read, *filter(None, given)], file=False)
+        files = [stage.out / "eval.json", stage.out / "rows.jsonl"]
         if stage.finished and self.ledger is None:  # people go on judging
             context.say(f"{self.out}: finished with the same recipe and inputs; reused")
             return read_result(stage.out)
@@ -120,42 +133,60 @@ class Evaluate(Job):
             )
         if self.lm_eval and lm_eval.program() is None:
             raise ValueError("lm_eval: the program is not installed: run `make lm-eval`, or leave the field out")
-        metrics, rows, about = self._measured(context)
+        metrics, rows, about, texts = self._measured(context)
         for name, made in self._harness().items():
             metrics[f"lm_eval/{name}"] = made
         if not set(metrics) - row_figures.MANNER:
             raise ValueError("nothing to measure: no reference answers, no reading-room facts, and no `reward` given")
-        paired = {} if self.against is None else differences(rows, read_result(Path(self.against)).rows, self.seed)
+        earlier = None if self.against is None else read_result(Path(self.against)).rows
+        paired = {} if earlier is None else differences(rows, earlier, self.seed)
         Run(stage.out).start({"job": self.name, **self.model_dump(mode="json")})
         body = {"rows": len(rows), **about, "metrics": {k: plain(v) for k, v in metrics.items()}}
-        if self.against is not None:
+        body["apart"] = told_apart(rows, list(metrics), earlier, self.seed)
+        if earlier is not None:
             body["against"] = {
                 "path": self.against,
                 "differences": {k: {**plain(d), "smallest": least} for k, (d, least) in paired.items()},
-                "wins": wins(rows, read_result(Path(self.against)).rows, self.seed),
+                "wins": wins(rows, earlier, self.seed),
             }
         write_json(files[0], body)
-        write_text(files[1], "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in rows))
+        write_text(files[1], as_lines(rows))
+        if texts:
+            files.append(write_text(stage.out / "texts.jsonl", as_lines(texts)))
         stage.finish(files, rows=len(rows))
         show(lines(metrics, paired), about, context)
+        show_apart(body["apart"], context)
         show_verdicts(about.get("bias", {}), (body.get("against") or {}).get("wins", {}), context)
-        return Evaluated(metrics, rows, stage.out)
+        return Evaluated(metrics, rows, stage.out, texts)
 
     def _harness(self) -> dict[str, Interval]:
         if not self.lm_eval:
             return {}
         return lm_eval.lm_eval(assembly.resolve(self.model), self.lm_eval, self.lm_eval_tasks)
 
-    def _measured(self, context: Context) -> tuple[dict[str, Interval], list[dict[str, Any]], dict[str, Any]]:
+    def _measured(
+        self, context: Context
+    ) -> tuple[dict[str, Interval], list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
         asked = [g for part in assembly.gather(self.data, context) for g in part.groups]
+        if self.seen is not None:
+            asked = marked(asked, [g for part in assembly.gather(self.seen, context) for g in part.groups])
         path = assembly.resolve(self.model)
         if task_of(path) is not None:
+            if self.texts is not None:
+                raise ValueError(
+                    f"texts: {self.model} has a {task_of(path)} head and writes no text; leave `texts` out"
+                )
             figures, rows = measure(path, asked, self.seed, device_of(self.device))
-            return figures, rows, {"task": task_of(path)}
-        rows, about = self._rows(asked, context)
-        return summary(rows, self.seed), rows, about
+            return figures, rows, {"task": task_of(path)}, []
+        rows, about, texts = self._rows(asked, context)
+        metrics = summary(rows, self.seed)
+        for part in likelihood.sources(texts):
+            metrics[f"perplexity/{part}"] = likelihood.perplexity(likelihood.nats(texts, part, self.seed))
+        return metrics, rows, about, texts
 
-    def _rows(self, asked: list[Group], context: Context) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def _rows(
+        self, asked: list[Group], context: Context
+    ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
         device = device_of(self.device)
         loaded, renderer, sampler = answering(self.model, self.template, device)
         drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
@@ -182,11 +213,10 @@ class Evaluate(Job):
                 if value is not None:
                     row["figures"]["logp"] = [value]
         tokens = sum(len(r.tokens) for g in made for r in g.responses if r.tokens is not None)
-        return rows, {
-            **about,
-            "model": shape_of(loaded.model),
-            "cost": {"seconds": round(seconds, 3), "tokens": tokens, "answers": sum(len(g.responses) for g in made)},
-        }
+        about["model"] = shape_of(loaded.model)
+        about["cost"] = {"seconds": round(seconds, 3), "tokens": tokens, "answers": sum(len(g.responses) for g in made)}
+        parts = [] if self.texts is None else assembly.gather(self.texts, context)
+        return rows, about, text_rows(parts, renderer, sampler, about["model"]["context"])
 
     def _bias(
         self, asked: list[Group], rows: list[dict[str, Any]], model: Any, given: Sequence[tuple[str, Any]]
@@ -215,6 +245,11 @@ def _score(rows: Sequence[dict[str, Any]], made: Sequence[Group], given: Sequenc
     for name, reward in given:
         for row, scores in zip(rows, reward(made), strict=True):
             row["figures"][name] = [s.value for s in scores]
+
+
+def as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as JSONL."""
+    return "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in rows)
 
 
 def wins(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
@@ -310,27 +345,13 @@ def summary(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Inter
     return out
 
 
-def plain(made: Interval) -> dict[str, Any]:
-    """An interval as JSON; nan (no interval) becomes null."""
-    return {
-        "estimate": made.estimate,
-        "low": made.low if made.known else None,
-        "high": made.high if made.known else None,
-        "n": made.n,
-        "method": made.method,
-        "level": made.level,
-    }
-
-
-def interval(told: Mapping[str, Any]) -> Interval:
-    """Inverse of `plain`."""
-    low, high = (math.nan if told[side] is None else float(told[side]) for side in ("low", "high"))
-    return Interval(told["estimate"], low, high, told["n"], told["method"], told["level"])
-
-
 def read_result(path: Path) -> Evaluated:
     """What an earlier run of the same job wrote."""
     body = json.loads((path / "eval.json").read_text(encoding="utf-8"))
     metrics = {name: interval(told) for name, told in body["metrics"].items()}
-    rows = [json.loads(line) for line in (path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Evaluated(metrics, rows, path)
+    return Evaluated(
+        metrics,
+        read_lines(path / "rows.jsonl"),
+        path,
+        read_lines(path / "texts.jsonl") if (path / "texts.jsonl").is_file() else [],
+    )

@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveInt
 
 from posttrain.core.files import write_json, write_text
-from posttrain.jobs.evaluate import Evaluate, Evaluated, plain
+from posttrain.evals.columns import plain
+from posttrain.jobs.evaluate import Evaluate, Evaluated
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.stage import Stage, paths_of
 from posttrain.stats import Interval, cluster_bootstrap, paired_bootstrap

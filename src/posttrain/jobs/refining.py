@@ -27,7 +27,7 @@ from posttrain.data.quality import Quality
 from posttrain.data.read import read
 from posttrain.data.write import write
 from posttrain.jobs import assembly
-from posttrain.jobs.job import Context, Job, Source
+from posttrain.jobs.job import Context, Job, Rows, Source
 from posttrain.jobs.sample import line_of
 from posttrain.rewards import Criterion
 
@@ -116,6 +116,8 @@ class DataJob(Job):
         found = deduplicate([groups[i] for i in places], self.on, self.near, self.alike, vectors)
         why |= {places[d.row]: f"{d.kind} duplicate of row {places[d.kept]}" for d in found.duplicates}
         record: dict[str, Any] = {"rows": len(groups), "duplicates": dict(found.counts)}
+        if not isinstance(self.data, Rows):
+            record["from"] = [d.path for d in self.data]
         if self.against:
             told = Index({path: read(path).groups for path in self.against}).find(groups)
             why |= {h.row: f"holds item {h.item} of {h.benchmark} ({h.how})" for h in told.hits if h.row not in why}

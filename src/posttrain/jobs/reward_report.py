@@ -18,8 +18,8 @@ from pydantic import PositiveInt
 
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
+from posttrain.evals.columns import plain
 from posttrain.jobs import assembly
-from posttrain.jobs.evaluate import plain
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.scoring import ModelReward
 from posttrain.jobs.stage import Stage, paths_of

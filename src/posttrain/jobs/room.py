@@ -23,6 +23,8 @@ from posttrain.readingroom.tokenizer import train as train_tokenizer
 from posttrain.readingroom.verifiable import thought, verifiable
 from posttrain.readingroom.world import SIMULATION_NOTE, VERSION, mix
 
+Split = Literal["train", "held-out", "new-phrasing", "new-vocabulary", "rare", "ood"]
+
 
 def rows(groups: Iterable[Group]) -> str:
     """Groups as JSONL."""
@@ -50,6 +52,8 @@ class RoomCorpus(Job):
     """Copying and look-up drills to mix in."""
     vocabulary: PositiveInt = VOCABULARY
     """Size of the tokenizer's vocabulary."""
+    split: Split = "train"
+    """Words and wordings of the documents: `ood` is a domain of its own, which the shipped base model has not met."""
     seed: int = 0
     """Seeds the world and the documents."""
 
@@ -61,7 +65,7 @@ class RoomCorpus(Job):
         stage.out.mkdir(parents=True, exist_ok=True)
         tokenizer = train_tokenizer(room.corpus(seed=1, n_characters=TRAINING_CHARACTERS), self.vocabulary)
         tokenizer.save_pretrained(stage.out / "tokenizer")
-        texts = [*room.corpus(n_docs=self.documents, seed=2), *drills(self.seed, self.drills)]
+        texts = [*room.corpus(n_docs=self.documents, seed=2, split=self.split), *drills(self.seed, self.drills)]
         random.Random(self.seed).shuffle(texts)
         body = "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts)
         file = write_text(stage.out / "corpus.jsonl", body)
@@ -80,8 +84,10 @@ class RoomPrompts(Job):
     """JSONL file to write."""
     n: PositiveInt = 512
     """How many rows."""
-    split: Literal["train", "held-out", "ood"] = "train"
-    """Vocabulary and facts: of training, new facts, or new vocabulary and phrasings."""
+    splits: tuple[Split, ...] = ()
+    """Rows of each of these, `n` of every one, in place of `split`: for figures apart."""
+    split: Split = "train"
+    """As in training; new facts (`held-out`); those in new wordings, with new words, with what is rare; or new words and wordings."""
     start: Annotated[int, Field(ge=0)] = 0
     """First row of the split."""
     answers: bool = False
@@ -101,17 +107,19 @@ class RoomPrompts(Job):
         stage = Stage(self, self.name, self.out, [], file=True)
         if stage.finished:
             return stage.out
-        room, tasks = ReadingRoom(self.seed), list(self.tasks) or None
-        if self.answers:
-            made = room.demonstrations(self.n, self.seed, self.quality, self.split, tasks, start=self.start)
-        else:
-            made = room.prompts(self.split, self.n, tasks, start=self.start)
+        made = [g for split in self.splits or (self.split,) for g in self._rows(split)]
         made = [verifiable(g) for g in made] if self.verifiable else made
         made = [thought(g) for g in made] if self.thinking else made
         write_text(self.out, rows(made))
         stage.finish([stage.out], rows=len(made), world=VERSION, simulation=SIMULATION_NOTE)
         (context or Context()).say(f"{len(made)} rows of {VERSION} ({SIMULATION_NOTE}): {self.out}")
         return stage.out
+
+    def _rows(self, split: str) -> list[Group]:
+        room, tasks = ReadingRoom(self.seed), list(self.tasks) or None
+        if self.answers:
+            return room.demonstrations(self.n, self.seed, self.quality, split, tasks, start=self.start)
+        return room.prompts(split, self.n, tasks, start=self.start)
 
 
 class RoomAnnotate(Job):

@@ -1,4 +1,4 @@
-"""Text for pretraining: plain documents of the reading room, from the vocabulary of `train` alone.
+"""Text for pretraining: plain documents of the reading room, from the vocabulary of `train` unless another split is asked for.
 
 Notices with their descriptions, prose on books, questions and answers, sums and dates, transcripts of the desk in which good and
 bad answers stand side by side, so a base model learns the language, the formats and the facts' places but no settled behaviour.
@@ -140,13 +140,18 @@ KINDS: tuple[tuple[Callable[[Draw], str], float], ...] = (
 )
 
 
-def documents(seed: int, n_docs: int | None = None, n_characters: int | None = None) -> Iterator[str]:
-    """Documents until `n_docs` or `n_characters` is reached (endless where both are None). Document i depends on (seed, i) alone."""
+def documents(
+    seed: int, n_docs: int | None = None, n_characters: int | None = None, split: str = "train"
+) -> Iterator[str]:
+    """Documents until `n_docs` or `n_characters` is reached (endless where both are None). Document i depends on (seed, i) alone.
+
+    split: whose words and wordings; with `ood` the text is of a domain that the base model has not met.
+    """
     makers, weights = zip(*KINDS, strict=True)
     cumulative = [sum(weights[: i + 1]) for i in range(len(weights))]
     i = written = 0
     while (n_docs is None or i < n_docs) and (n_characters is None or written < n_characters):
-        draw = Draw(mix(seed, i), "train", "en")
+        draw = Draw(mix(seed, i), split, "en")
         draw.lang = draw.pick(DESK_LANGS)
         at = draw.rng.random() * cumulative[-1]
         text = next(make for make, upto in zip(makers, cumulative, strict=True) if at < upto)(draw)

@@ -83,11 +83,13 @@ class ReadingRoom:
             out.append(row.with_responses([answer(t, by=f"simulated:candidate:{kind}") for t, kind in made.items()]))
         return out
 
-    def corpus(self, n_docs: int | None = None, seed: int = 0, n_characters: int | None = None) -> Iterator[str]:
-        """Plain documents for pretraining, from the vocabulary of `train` alone; see `corpus.documents`."""
+    def corpus(
+        self, n_docs: int | None = None, seed: int = 0, n_characters: int | None = None, split: str = "train"
+    ) -> Iterator[str]:
+        """Plain documents for pretraining, from the vocabulary of `train` unless another split is named; see `corpus.documents`."""
         from posttrain.readingroom.corpus import documents
 
-        return documents(mix(self.seed, "corpus", seed), n_docs, n_characters)
+        return documents(mix(self.seed, "corpus", seed), n_docs, n_characters, split)
 
     def row(self, split: str, i: int, tasks: Sequence[str] | None, langs: Sequence[str] | None) -> tuple[Group, Item]:
         """Row i of a split and the item behind it."""
@@ -130,7 +132,7 @@ class ReadingRoom:
 def made(task: str, lang: str, split: str, where: str, pair: int, second: int) -> Item:
     """One of the two items of a pair, drawn again until it (twins: both) lies on its split's side.
 
-    A hash of the prompt decides the side, so no prompt of `train` is one of `held-out`, whatever the seeds; `ood` takes all.
+    A hash of the prompt decides the side, so no prompt of `train` stands in another split, whatever the seeds; `ood` takes all.
     """
     twins = TASKS[task].twins
 
@@ -148,7 +150,7 @@ def made(task: str, lang: str, split: str, where: str, pair: int, second: int) -
 def on_side(item: Item, split: str) -> bool:
     """May this prompt stand in this split?"""
     held_out = zlib.crc32(f"{item.system}\n{item.prompt}".encode()) % 2 == 0
-    return split == "ood" or held_out == (split == "held-out")
+    return split == "ood" or held_out == (split != "train")
 
 
 def choose(rng: random.Random, tasks: Sequence[str] | None, langs: Sequence[str] | None) -> tuple[str, str]:

@@ -1,15 +1,17 @@
 # ruff: noqa: SIM905 (a line of words reads better than a list of quotes)
 """Words of the invented world, partitioned by split.
 
-Every surname, title, publisher and place is made up from parts; a resemblance is chance. `train` and `held-out` share the parts, but
-their title pairs are disjoint (a stable hash decides); `ood` has parts of its own. Leaves out anything about real works or people.
+Every surname, title, publisher and place is made up from parts; a resemblance is chance. `train` and the splits beside it share the parts,
+but no title of `train` stands in another split (a stable hash decides); `ood` and `new-vocabulary` have parts of their own. Leaves out
+anything about real works or people.
 """
 
 from __future__ import annotations
 
 import zlib
 
-SPLITS = ("train", "held-out", "ood")
+SPLITS = ("train", "held-out", "new-phrasing", "new-vocabulary", "rare", "ood")
+"""What is new to a model that learned from `train`: nothing; the facts; the wordings; the words; how often it is so; wordings and words."""
 LANGS = ("en", "fr", "ru", "zh")
 
 SURNAME_HEADS = (

@@ -111,16 +111,19 @@ def mix(*parts: object) -> int:
 
 
 class Draw:
-    """A random stream with a split and a language."""
+    """A random stream with a split and a language. ood: longer and richer rows too, beside new words and new wordings."""
 
-    __slots__ = ("lang", "ood", "rng", "split")
+    __slots__ = ("lang", "new_phrases", "new_words", "ood", "rare", "rng", "split")
 
     def __init__(self, seed: int, split: str, lang: str) -> None:
         self.rng = random.Random(seed)
-        self.split, self.lang, self.ood = split, lang, split == "ood"
+        self.split, self.lang, self.ood, self.rare = split, lang, split == "ood", split == "rare"
+        self.new_phrases = split in ("ood", "new-phrasing")
+        self.new_words = split in ("ood", "new-vocabulary")
 
     def chance(self, p: float) -> bool:
-        return self.rng.random() < p
+        """True with probability p; in `rare` with 1 - p, so that the exception is the rule there. 0 and 1 stay what they are."""
+        return self.rng.random() < (1 - p if self.rare and 0 < p < 1 else p)
 
     def pick(self, options: Sequence[T]) -> T:
         return options[int(self.rng.random() * len(options))]
@@ -130,11 +133,11 @@ class Draw:
         return low + int(self.rng.random() * (high - low + 1))
 
     def phrase(self, train: Sequence[str], ood: Sequence[str]) -> str:
-        """A wording: `ood` has its own, never seen in train or held-out."""
-        return self.pick(ood if self.ood and ood else train)
+        """A wording: `ood` and `new-phrasing` have their own, never seen in train or held-out."""
+        return self.pick(ood if self.new_phrases and ood else train)
 
     def words(self, train: Sequence[str], ood: Sequence[str]) -> str:
-        return self.pick(ood if self.ood else train)
+        return self.pick(ood if self.new_words else train)
 
     def surname(self, lang: str | None = None) -> str:
         """One invented surname; Latin names come from head and tail, with parts of their own out of distribution."""
@@ -161,12 +164,12 @@ class Draw:
                 return made
 
     def title(self, lang: str | None = None) -> str:
-        """A title; train and held-out never share a pair of head and tail."""
+        """A title; train shares no pair of head and tail with any other split."""
         lang = lang or self.lang
-        heads, tails = (v.TITLE_HEADS_OOD, v.TITLE_TAILS_OOD) if self.ood else (v.TITLE_HEADS, v.TITLE_TAILS)
+        heads, tails = (v.TITLE_HEADS_OOD, v.TITLE_TAILS_OOD) if self.new_words else (v.TITLE_HEADS, v.TITLE_TAILS)
         while True:
             head, tail = self.pick(heads[lang]), self.pick(tails[lang])
-            if self.ood or v.reserved(head, tail) == (self.split == "held-out"):
+            if self.new_words or v.reserved(head, tail) == (self.split != "train"):
                 return f"{tail}之{head}" if lang == "zh" else f"{head} {tail}"
 
     def place(self, lang: str) -> str:

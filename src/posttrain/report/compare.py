@@ -13,8 +13,9 @@ from typing import Any
 
 from posttrain.core.files import write_text
 from posttrain.report.axes import node, number
-from posttrain.report.dots import dot_plot
+from posttrain.report.generalisation import forgotten, texts, where_it_holds
 from posttrain.report.method_table import method_table
+from posttrain.report.origins import rows_behind
 from posttrain.report.page import Cell, Section, as_interval, card, duration, figure, page, table
 from posttrain.report.plot import Series, line_chart, scatter
 from posttrain.stats import Interval
@@ -40,6 +41,7 @@ def comparison_page(told: Mapping[str, Any]) -> str:
     found = [
         ("findings", "What was found", _findings(told)),
         ("models", "Models and their cost", _models(told)),
+        ("rows", "Where the rows came from", rows_behind(told)),
         ("methods", "Methods side by side", _methods(told)),
         ("duels", "Who wins, prompt by prompt", _duels(told)),
         ("people", "What people prefer", _people(told)),
@@ -47,8 +49,9 @@ def comparison_page(told: Mapping[str, Any]) -> str:
         ("front", "Trade-offs", _front(told)),
         ("tax", "What alignment cost", _tax(told)),
         ("readers", "Are readers answered alike", _readers(told)),
-        ("generalisation", "Where it holds", _generalisation(told)),
-        ("tasks", "What was forgotten", _tasks(told)),
+        ("generalisation", "Where it holds", where_it_holds(told)),
+        ("texts", "What was learned of each kind of text", texts(told)),
+        ("tasks", "What was forgotten", forgotten(told)),
         ("answers", "Where the models differ most", _apart(told)),
     ]
     sections = [Section(anchor, title, body) for anchor, title, body in found if body]
@@ -357,26 +360,6 @@ def _readers(told: Mapping[str, Any]) -> str:
         "disability) is answered worse. Length counts in doublings."
     )
     return table(("attribute", *found), rows) + node("p", escape(note), class_="muted small")
-
-
-def _generalisation(told: Mapping[str, Any]) -> str:
-    out = []
-    for key, title in (("by_split", "split"), ("by_turn", "turns asked"), ("by_lang", "language")):
-        for value, made in sorted(told.get(key, {}).items(), key=lambda kv: (len(kv[0]), kv[0])):
-            rows = [(n, interval(v)) for n, v in made]
-            out.append(figure(f"{told['main']}, {title}: {value}", dot_plot(rows, f"{title} {value}", told["main"])))
-    return node("div", "".join(out), class_="grid") if out else ""
-
-
-def _tasks(told: Mapping[str, Any]) -> str:
-    if not told["by_task"]:
-        return ""
-    drawn = [
-        figure(task, dot_plot([(n, interval(v)) for n, v in made], f"{task} by stage", told["main"]))
-        for task, made in told["by_task"].items()
-    ]
-    intro = f"{told['main']} per task over the stages, first to last: a task that falls to the left was forgotten on the way."
-    return node("p", escape(intro)) + node("div", "".join(drawn), class_="grid")
 
 
 def _text(text: str) -> str:
