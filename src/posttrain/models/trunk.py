@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from posttrain.core.batch import Batch
 from posttrain.models.attention import NAME
 from posttrain.models.kernels import PLANS, Kernel
+from posttrain.models.last_block import read_only_at
 
 
 def causal_lm(model: Any) -> Any:
@@ -74,8 +75,9 @@ def hidden(model: nn.Module, batch: Batch, places: Tensor) -> Tensor:
 
 def shared_hidden(model: nn.Module, batch: Batch, places: Tensor, kernel: Kernel = "buckets") -> Tensor:
     """One pass over the flat stream, batch dimension 1; each prompt token is computed once."""
-    with attention_of(model, NAME):
-        out = backbone(model)(
+    trunk = backbone(model)
+    with attention_of(model, NAME), read_only_at(getattr(trunk, "layers", None), places):
+        out = trunk(
             input_ids=batch.ids[None], position_ids=batch.position[None], use_cache=False, flat=PLANS[kernel](batch)
         )
     return out.last_hidden_state[0].index_select(0, places)
