@@ -10,10 +10,12 @@ than TRL, so only its first step must agree). Rates count real tokens, dense-equ
 Like is compared with like: TRL default scores its reference in every step, and so does ours beside it; TRL tuned has computed the
 reference's log-probs beforehand, and ours beside it (`kept`) reads its own from the score cache. Both preparations are reported.
 
-The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our median rate over TRL's median rate
-in either mode; `limit`, what the tuned ratio would be if ours ran at the FLOP floor (the operations of a step with shared
-prompts at the matrix-multiplication peak that this program measures first); and our larger peak memory over TRL's smaller one. Raw
-step times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
+The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our rate over TRL's in either mode. A rate is
+all tokens of the measured steps over all their seconds, because batches of like length (TRL tuned) have steps of very unequal size,
+whose rates do not average to that of a run; medians of the steps' rates are printed beside it. `limit`: what the tuned ratio would be
+if ours ran at the FLOP floor (the operations of a step with shared prompts at the matrix-multiplication peak that this program measures
+first). memory: our larger peak over TRL's smaller one. Raw step times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the
+interpreter of TRL's environment.
 """
 
 from __future__ import annotations
@@ -75,6 +77,12 @@ class Side:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=60)
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second over all steps after the warm-up."""
+        measured = self.steps[1:]
+        return sum(s["tokens"] for s in measured) / sum(s["seconds"] for s in measured)
 
     @property
     def rates(self) -> list[float]:
@@ -153,13 +161,14 @@ def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, A
     flops = {k: step_flops(method, size, rows, k == "shared") for k in ("shared", "dense")}
     tokens = sum(len(r["prompt"]) + len(a) for r in rows for a in r["answers"])
     floor_rate = tokens / (flops["shared"] / peak)
-    rate = {name: statistics.median(side.rates) for name, side in live.items()}
+    rate = {name: side.rate for name, side in live.items()}
     for name, side in live.items():
         low, high = min(side.rates), max(side.rates)
         seconds = statistics.median(s["seconds"] for s in side.steps[1:])
         beforehand = f", {side.ready['preparation_seconds']:.1f} s beforehand" if name in ("kept", "tuned") else ""
         print(
-            f"{name:10} {rate[name]:8.0f} tokens/s (of {low:.0f} to {high:.0f})  {seconds:7.3f} s/step  "
+            f"{name:10} {rate[name]:8.0f} tokens/s (steps: median {statistics.median(side.rates):.0f}, {low:.0f} to {high:.0f})  "
+            f"{seconds:7.3f} s/step  "
             f"peak {side.steps[-1]['peak'] / 2**20:6.0f} MiB (idle {side.ready['idle'] / 2**20:.0f}){beforehand}"
         )
     gap = max(abs(a["loss"] - b["loss"]) for a, b in zip(live["posttrain"].steps, live["default"].steps, strict=True))
