@@ -1,7 +1,9 @@
-"""Banned phrases as masks over tokens: a token is forbidden where its bytes would complete a phrase, and only there.
+"""Banned phrases as sets of forbidden tokens: a token is forbidden where its bytes would complete a phrase, and only there.
 
-Masks are computed by walking the vocabulary's byte trie against the automaton, and only where that walk differs from the one at the root;
-one mask per visited state is remembered (the least recently used leave). After warm-up a step costs a dictionary look-up.
+A token can complete a phrase in two ways. It holds a whole one: these tokens are the same everywhere (but for the boundary before them)
+and are found once. Or it begins with what a phrase that is under way still lacks: in the tokens sorted by their folded text those are a
+range, found by bisection when the phrases are read, for each place in each phrase. So a step costs a look-up even on text never seen
+before. Only inside a character, and within allowed exceptions, are tokens tried one by one, and the outcome is remembered.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posttrain.guard.automaton import DEAD, START, Automaton
-from posttrain.guard.fold import FOLDING, Folding
+from posttrain.guard.automaton import DEAD, START, Automaton, State
+from posttrain.guard.fold import EDGE, FOLDING, Folding
 from posttrain.guard.vocabulary import Vocabulary
 
 BROAD = 0.2
+Key = tuple[int, int, bool] | State
+"""What a set of forbidden tokens depends on: the place in the phrases, the class before it, whether the end is forbidden."""
 
 
 class BanTooBroad(ValueError):
@@ -28,7 +32,8 @@ class Bans:
     """Phrases that no sequence of tokens may spell.
 
     phrases: `substring` phrases are found anywhere, `words` only between word boundaries. allow: phrases in which they may stand.
-    stop_ids: tokens that end an answer; never forbidden, except where the end of the text would complete a word. memory: masks kept.
+    stop_ids: tokens that end an answer; never forbidden, except where the end of the text would complete a word. memory: ids of forbidden
+    tokens kept in all (the sets least recently used leave).
     """
 
     def __init__(
@@ -39,78 +44,132 @@ class Bans:
         allow: Sequence[str] = (),
         stop_ids: Iterable[int] = (),
         folding: Folding = FOLDING,
-        memory: int = 4096,
+        memory: int = 1 << 24,
     ) -> None:
         self.vocabulary, self.memory = vocabulary, memory
+        self.spelling = vocabulary.spelling(folding)
         self.automaton = Automaton([(p, False) for p in phrases] + [(w, True) for w in words], allow, folding)
         self.stop_ids = sorted(set(stop_ids))
-        self._masks: OrderedDict[int, Tensor | None] = OrderedDict()
-        self._roots: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        share = float((~self._reference(START)[1]).mean())
+        self._stops_spell = any(self.spelling.tokens[t] is not None for t in self.stop_ids)
+        self._sets: OrderedDict[Key, Tensor | None] = OrderedDict()
+        self._held = 0
+        self._lay()
+        self._whole = self._holding()
+        share = len(self._whole[0]) / self.vocabulary.size
         if share > BROAD:
             raise BanTooBroad(
                 f"these {self.automaton.count} phrases forbid {share:.0%} of the vocabulary before the first word; make them longer, or "
                 "use words: (whole words only)"
             )
 
-    def _walk_root(self, root: int) -> tuple[np.ndarray, np.ndarray]:
-        """State of every trie node from a root state, and which tokens are allowed there."""
-        trie = self.vocabulary.trie
-        at = np.full(trie.count, root, dtype=np.int32)
-        first = np.ones(self.vocabulary.size, dtype=bool)
-        nodes, states = np.zeros(1, dtype=np.int64), np.array([root], dtype=np.int32)
-        while len(nodes):
-            nodes, states = self._level(nodes, states)
-            at[nodes] = states
-            owner, tokens = trie.tokens(nodes)
-            first[tokens] = states[owner] != DEAD
-        return at, first
+    def _lay(self) -> None:
+        """What tokens may complete, by node: `ranges` of the sorted tokens, `closing` where any boundary completes a word; `owner` is the
+        first node on the way through the suffixes that has either (0: none)."""
+        a = self.automaton
+        self.ranges: list[list[tuple[int, int]]] = [[] for _ in a.next]
+        self.closing = [False] * len(a.next)
+        for path in a.paths:
+            node = 0
+            for i, symbol in enumerate(path[:-1]):
+                node = a.next[node][symbol]
+                rest = path[i + 1 :].removeprefix(EDGE)
+                if symbol == EDGE:
+                    continue  # no text ends with a boundary
+                if not rest:
+                    self.closing[node] = True
+                    continue
+                low, high = self.spelling.beginning(rest)
+                if low < high:
+                    self.ranges[node].append((low, high))
+        self.owner = [0] * len(a.next)
+        for node in sorted(range(1, len(a.next)), key=a.depth.__getitem__):
+            self.owner[node] = node if self.ranges[node] or self.closing[node] else self.owner[a.fail[node]]
+        self._ends = [a.walk(node, EDGE) is None for node in range(len(a.next))]
 
-    def _reference(self, state: int) -> tuple[np.ndarray, np.ndarray]:
-        """The walk that a state is compared with: from the root, after a character of the same class."""
-        root = self.automaton.root(state)
-        if root not in self._roots:
-            self._roots[root] = self._walk_root(root)
-        return self._roots[root]
+    def _holding(self) -> list[np.ndarray]:
+        """By the class of the character before: ids of the tokens that hold a whole phrase, begun or not; exceptions left aside."""
+        s, a = self.spelling, self.automaton
+        shortest = min((len(p) for p in a.paths), default=0)
+        long = [(i, path) for i, path in enumerate(s.paths) if len(path) + 1 >= shortest]
+        begins = a.next[0].get(EDGE, 0)
+        plain = np.zeros(len(s.paths), dtype=bool)
+        plain[[i for i, path in long if a.walk(0, path) is None]] = True
+        after_edge = plain
+        if begins:  # only a whole word may care for the boundary before it
+            after_edge = np.zeros(len(s.paths), dtype=bool)
+            after_edge[[i for i, path in long if a.walk(begins, path) is None]] = True
+        return [s.order[np.where((s.first != cls) | (s.first == 2), after_edge, plain)] for cls in range(3)]
 
-    def _level(self, nodes: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The children of some trie nodes and their states. Rows are made for nodes that have children only."""
-        trie = self.vocabulary.trie
-        inner = trie.start[nodes + 1] > trie.start[nodes]
-        nodes, states = nodes[inner], states[inner]
-        for state in set(states.tolist()):
-            self.automaton.row(state)
-        owner, edge = self.vocabulary.trie.below(nodes)
-        return self.vocabulary.trie.child[edge], self.automaton.after(states[owner], self.vocabulary.trie.byte[edge])
-
-    def allowed(self, state: int) -> Tensor | None:
-        """Tokens that may come next [V] bool, or None where all may. At least one stop token is always left."""
-        if state in self._masks:
-            self._masks.move_to_end(state)
-            return self._masks[state]
-        at_root, first = self._reference(state)
-        mask = first.copy()
-        nodes, states = np.zeros(1, dtype=np.int64), np.array([state], dtype=np.int32)
-        while len(nodes):
-            nodes, states = self._level(nodes, states)
-            differs = states != at_root[nodes]
-            nodes, states = nodes[differs], states[differs]
-            owner, tokens = self.vocabulary.trie.tokens(nodes)
-            mask[tokens] = states[owner] != DEAD
+    def forbidden(self, state: State) -> Tensor | None:
+        """Ids [k] int64 of the tokens that may not come next, or None where all may. At least one stop token is always left."""
+        node, cls, held, pending = state
+        key: Key = state
+        if not (held or pending or self.automaton.excepting):
+            key = (self.owner[node], cls, self._ends[node] and cls != 0)
+        if key in self._sets:
+            self._sets.move_to_end(key)
+            return self._sets[key]
+        ids = self._completing(state)
         if self.stop_ids:
-            mask[self.stop_ids] = not self.automaton.ends(state)
-            if not mask.any():
-                mask[self.stop_ids] = True  # `Guarded` cuts the word that then stands at the end
-        made = None if mask.all() else torch.from_numpy(mask)
-        self._masks[state] = made
-        if len(self._masks) > self.memory:
-            self._masks.popitem(last=False)
+            if self._stops_spell:
+                ids = np.setdiff1d(ids, self.stop_ids)
+            if self.automaton.ends(state):
+                every = np.union1d(ids, self.stop_ids)
+                # Where nothing else is left an answer may end; `Guarded` then cuts the word that stands at its end.
+                ids = every if len(every) < self.vocabulary.size else ids
+        made = torch.from_numpy(ids) if len(ids) else None
+        self._sets[key] = made
+        self._held += len(ids)
+        while self._held > self.memory and len(self._sets) > 1:
+            gone = self._sets.popitem(last=False)[1]
+            self._held -= 0 if gone is None else len(gone)
         return made
 
-    def advance(self, state: int, token: int) -> int:
-        """The state after a token; special tokens add no text."""
-        body = self.vocabulary.bodies[token]
-        return self.automaton.feed(state, body) if body else state
+    def _completing(self, state: State) -> np.ndarray:
+        """Ids of the tokens whose bytes complete a phrase from here, sorted."""
+        if state.pending:
+            return self._completing_inside(state)
+        s = self.spelling
+        if state.held:
+            return np.sort([t for t in s.order.tolist() if self.advance(state, t) is DEAD]).astype(np.int64)
+        parts = [self._whole[state.cls]]
+        node = self.owner[state.node]
+        while node:
+            parts += [s.order[low:high] for low, high in self.ranges[node]]
+            if self.closing[node]:
+                parts.append(s.order[(s.first != state.cls) | (s.first == 2)])
+            node = self.owner[self.automaton.fail[node]]
+        ids = np.unique(np.concatenate(parts)) if len(parts) > 1 else parts[0]
+        if self.automaton.excepting:
+            ids = np.array([t for t in ids.tolist() if self.advance(state, t) is DEAD], dtype=np.int64)
+        return ids
+
+    def _completing_inside(self, state: State) -> np.ndarray:
+        """The same inside a character: tokens that go on with it are tried, all others leave it broken."""
+        inside = self.spelling.inside
+        bodies = self.vocabulary.bodies
+        going = [int(t) for t in np.flatnonzero(inside) if self.automaton.feed(state, bodies[t] or b"") is DEAD]
+        after = self.automaton.broken(state)
+        if after is DEAD:
+            rest = np.array([t for t, body in enumerate(bodies) if body and not inside[t]], dtype=np.int64)
+        else:
+            rest = self._completing(after)
+            rest = rest[np.logical_not(inside[rest])]
+        return np.union1d(np.array(going, dtype=np.int64), rest)
+
+    def allowed(self, state: State) -> Tensor | None:
+        """The same as a mask [V] bool of the tokens that may come next."""
+        ids = self.forbidden(state)
+        return None if ids is None else torch.ones(self.vocabulary.size, dtype=torch.bool).index_fill_(0, ids, False)
+
+    def advance(self, state: State, token: int) -> State | None:
+        """The state after a token, None where it completes a phrase; special tokens add no text."""
+        found = self.spelling.tokens[token]
+        if found is None:
+            return state
+        if state.pending:
+            return self.automaton.feed(state, self.vocabulary.bodies[token] or b"")
+        return self.automaton.step(state, *found.after(state.cls), found.pending)
 
     def cut(self, text: str) -> str:
         """`text` without the banned word that its end would complete, and all of it where it holds none."""
@@ -122,5 +181,5 @@ class Bans:
 
     def held_back(self, text: str) -> int:
         """Characters at the end of `text` that may still become part of a banned phrase, so that a stream must wait with them."""
-        number = self.automaton.feed(START, text.encode("utf-8", "replace"))
-        return self.automaton.depth[self.automaton.states[number].node] if number != DEAD else len(text)
+        state = self.automaton.feed(START, text.encode("utf-8", "replace"))
+        return len(text) if state is DEAD else self.automaton.depth[state.node]

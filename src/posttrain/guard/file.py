@@ -48,8 +48,10 @@ class SoftBan:
             # Past a completed phrase the text begins anew, or its first use would be its last.
             state = self.bans.advance(state, token) or START
         row.cells[self.name] = (state, len(row.tokens))
-        allowed = self.bans.allowed(state)
-        return logits if allowed is None else logits + self.weight * ~allowed.to(logits.device)
+        ids = self.bans.forbidden(state)
+        if ids is None:
+            return logits
+        return logits.index_add(0, ids.to(logits.device), logits.new_full((len(ids),), self.weight))
 
 
 class GuardFile(Spec):

@@ -14,7 +14,7 @@ from posttrain.core.chat import assistant
 from posttrain.core.group import Group, Response
 from posttrain.core.protocols import Event, Model, Request
 from posttrain.detectors.verdict import SafetyClassifier
-from posttrain.guard.automaton import DEAD, START
+from posttrain.guard.automaton import DEAD, START, State
 from posttrain.guard.pipeline import Chain, Guard
 
 FILTERED = "content_filter"
@@ -25,7 +25,7 @@ BLOCKED = "I cannot answer this request, but I am glad to help with something el
 class Held:
     """Text of one streamed answer that waits, because it may become part of a ban or because a detector must read the whole."""
 
-    state: int = START
+    state: State | None = START
     text: str = ""
     shown: int = 0
     over: bool = False
@@ -141,4 +141,4 @@ class Guarded:
         row.state = bans.automaton.feed(row.state, news.encode("utf-8", "replace"))
         if row.state == DEAD:
             return len(row.text) - row.shown
-        return int(bans.automaton.depth[bans.automaton.states[row.state].node])
+        return int(bans.automaton.depth[row.state.node])

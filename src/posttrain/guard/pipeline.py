@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from posttrain.core.protocols import Request
-from posttrain.guard.automaton import START
+from posttrain.guard.automaton import DEAD, START, State
 from posttrain.guard.bans import Bans
 
 
@@ -35,8 +35,8 @@ class Row:
     """
 
     request: Request | None
-    ban: int = START
-    allowed: Tensor | None = None
+    ban: State = START
+    forbidden: Tensor | None = None
     tokens: list[int] = field(default_factory=list)
     steps: Counter[str] = field(default_factory=Counter)
     cells: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +97,8 @@ class Guard:
 
     def adjust(self, row: Row, logits: Tensor) -> Tensor:
         """Stages 1 to 4 on logits [V]."""
-        row.allowed = self.bans.allowed(row.ban) if self.bans is not None else None
+        if self.bans is not None:
+            row.forbidden = self.bans.forbidden(row.ban)
         if self.bias:
             if self._bias is None or self._bias.shape != logits.shape:
                 self._bias = torch.zeros_like(logits)
@@ -111,23 +112,38 @@ class Guard:
         return logits
 
     def mask(self, row: Row) -> Tensor | None:
-        return row.allowed
+        return row.forbidden
 
     def advance(self, row: Row, token: int) -> Row:
         """Take note of the token that was drawn."""
-        if row.allowed is not None:
-            if not bool(row.allowed[token]):
-                raise GuidanceError(f"{self.name}: token {token} was drawn although it is forbidden")
-            row.steps["masked"] += 1
         row.steps["tokens"] += 1
         row.tokens.append(token)
         if self.bans is not None:
-            row.ban = self.bans.advance(row.ban, token)
+            row.steps["masked"] += row.forbidden is not None
+            # The text itself is asked here, not the mask again: a stop token alone adds none.
+            after = self.bans.advance(row.ban, token)
+            if after is DEAD or (token in self.bans.stop_ids and _holds(row.forbidden, token)):
+                raise GuidanceError(f"{self.name}: token {token} was drawn although it is forbidden")
+            row.ban = after
         return row
 
     def settle(self, text: str) -> str:
         """The text that may be shown: without a banned word that the end of the answer would complete."""
         return text if self.bans is None else self.bans.cut(text)
+
+
+def _holds(ids: Tensor | None, token: int) -> bool:
+    return ids is not None and bool((ids == token).any())
+
+
+def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Two masks as one: sets of allowed tokens [V] bool, or ids that are forbidden."""
+    if a is None or b is None:
+        return b if a is None else a
+    if a.dtype != torch.bool and b.dtype != torch.bool:
+        return torch.cat([a, b]).unique()
+    mask, other = (a, b) if a.dtype == torch.bool else (b, a)
+    return mask & other if other.dtype == torch.bool else mask.index_fill(0, other.to(mask.device), False)
 
 
 class Chain:
@@ -147,8 +163,7 @@ class Chain:
     def mask(self, states: list[Any]) -> Tensor | None:
         out: Tensor | None = None
         for steer, state in zip(self.steers, states, strict=True):
-            mask = steer.mask(state)
-            out = mask if out is None else out if mask is None else out & mask
+            out = _both(out, steer.mask(state))
         return out
 
     def advance(self, states: list[Any], token: int) -> list[Any]:

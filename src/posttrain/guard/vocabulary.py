@@ -1,4 +1,4 @@
-"""The exact bytes of every token, and a trie of them, so that "what would this token add to the text?" is a look-up.
+"""The exact bytes of every token, and what they read as under a folding, so that "what would this token add to the text?" is a look-up.
 
 Byte-level BPE (the table of GPT-2), SentencePiece-like vocabularies (the mark of a space, ``<0xNN>`` bytes) and WordPiece (``##``). Special
 tokens have no bytes: they never become text. Any other tokenizer is asked to decode each token alone.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cached_property
-from typing import Any
+from bisect import bisect_left
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from posttrain.guard.fold import EDGE, FOLDING, OTHER, Folding, characters, symbols, word_class
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -56,53 +58,66 @@ class Vocabulary:
     def __init__(self, bodies: list[bytes | None], size: int | None = None) -> None:
         self.size = max(size or 0, len(bodies))
         self.bodies = bodies + [None] * (self.size - len(bodies))
+        self._spellings: dict[Folding, Spelling] = {}
 
     @classmethod
     def of(cls, tokenizer: Any, size: int | None = None) -> Vocabulary:
         return cls(token_bytes(tokenizer), size)
 
-    @cached_property
-    def trie(self) -> Trie:
-        return Trie([b or b"" for b in self.bodies])
+    def spelling(self, folding: Folding = FOLDING) -> Spelling:
+        """The tokens under a folding, made once for all bans."""
+        if folding not in self._spellings:
+            self._spellings[folding] = Spelling(self.bodies, folding)
+        return self._spellings[folding]
 
 
-class Trie:
-    """Byte trie of the tokens in arrays: children of node i are `child[start[i]:start[i + 1]]`, reached by `byte`; its tokens likewise."""
+class Spelled(NamedTuple):
+    """A token as folded text. path: its symbols from the first character on, without a boundary before it. first, last: classes of its
+    first and last character (-1 where everything folds to nothing). pending: bytes at its end that may still become a character."""
 
-    def __init__(self, bodies: list[bytes]) -> None:
-        nodes: list[dict[int, int]] = [{}]
-        ends: list[list[int]] = [[]]
-        for token, body in enumerate(bodies):
-            at = 0
-            for byte in body:
-                if byte not in nodes[at]:
-                    nodes[at][byte] = len(nodes)
-                    nodes.append({})
-                    ends.append([])
-                at = nodes[at][byte]
-            if body:
-                ends[at].append(token)
-        self.count = len(nodes)
-        sizes = np.array([len(n) for n in nodes])
-        self.start = np.concatenate([[0], np.cumsum(sizes)])
-        self.child = np.array([c for n in nodes for c in n.values()], dtype=np.int64)
-        self.byte = np.array([b for n in nodes for b in n], dtype=np.int64)
-        sizes = np.array([len(e) for e in ends])
-        self.token_start = np.concatenate([[0], np.cumsum(sizes)])
-        self.token = np.array([t for e in ends for t in e], dtype=np.int64)
+    path: str
+    first: int
+    last: int
+    pending: bytes
 
-    def below(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(index into `at`, index into `child` and `byte`) of all children of some nodes."""
-        return _ranges(self.start, at)
-
-    def tokens(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(index into `at`, token) of the tokens that end at some nodes."""
-        owner, where = _ranges(self.token_start, at)
-        return owner, self.token[where]
+    def after(self, cls: int) -> tuple[str, int]:
+        """Its symbols after a character of class `cls`, boundary included, and the class they end with."""
+        if self.first < 0:
+            return "", cls
+        return (EDGE + self.path if self.first != cls or self.first == 2 else self.path), self.last
 
 
-def _ranges(start: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    sizes = start[at + 1] - start[at]
-    owner = np.repeat(np.arange(len(at)), sizes)
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(at) else np.zeros(0, dtype=np.int64)
-    return owner, np.arange(len(owner)) - first[owner] + start[at][owner]
+class Spelling:
+    """All tokens of a vocabulary under one folding, also in the order of their symbols, so that "which tokens begin with this?" is a range.
+
+    tokens: by id, None for special ones. inside: tokens that begin in the middle of a character. paths, order, first: symbols, ids and
+    first class of those that add text, sorted by symbols.
+    """
+
+    def __init__(self, bodies: list[bytes | None], folding: Folding) -> None:
+        self.tokens = [spelled(body, folding) if body else None for body in bodies]
+        self.inside = np.array([0x80 <= (body or b" ")[0] < 0xC0 for body in bodies])
+        order = sorted((t for t, s in enumerate(self.tokens) if s and s.path), key=lambda t: self.tokens[t].path)  # type: ignore[union-attr]
+        self.paths = [self.tokens[t].path for t in order]  # type: ignore[union-attr]
+        self.order = np.array(order, dtype=np.int64)
+        self.first = np.array([self.tokens[t].first for t in order], dtype=np.int8)  # type: ignore[union-attr]
+
+    def beginning(self, path: str) -> tuple[int, int]:
+        """The range [low, high) of `order` whose symbols begin with `path` (not empty)."""
+        low = bisect_left(self.paths, path)
+        return low, bisect_left(self.paths, path[:-1] + chr(ord(path[-1]) + 1), low)
+
+
+def spelled(body: bytes, folding: Folding) -> Spelled:
+    """A token's bytes (not empty) as folded text.
+
+    >>> spelled(b"B\\xc3\\xa9a\\xe2", FOLDING)
+    Spelled(path='bea', first=1, last=1, pending=b'\\xe2')
+    """
+    text, pending = characters(body)
+    folded = folding.text(text)
+    if not folded:
+        return Spelled("", -1, -1, pending)
+    first = word_class(OTHER if folded[0] == EDGE else folded[0])
+    path, last = symbols(folded, first)
+    return Spelled(path.removeprefix(EDGE), first, last, pending)

@@ -129,7 +129,7 @@ class Chooser:
         )
 
     def bend(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(logits [V] after penalty, stop ids and steering, before the temperature; which tokens are allowed, None for all)."""
+        """(logits [V] after penalty, stop ids and steering, before the temperature; the mask of `Steer`, None where all are allowed)."""
         s = self.sampling
         if self.seen is not None:
             lowered = torch.where(logits < 0, logits * s.repetition_penalty, logits / s.repetition_penalty)
@@ -139,8 +139,8 @@ class Chooser:
         if self.steer is None:
             return logits, None
         logits = self.steer.adjust(self.state, logits)
-        allowed = self.steer.mask(self.state)
-        return logits, None if allowed is None else allowed.to(logits.device)
+        mask = self.steer.mask(self.state)
+        return logits, None if mask is None else mask.to(logits.device)
 
     def advance(self, token: int) -> None:
         """Take note of the token that was drawn."""
@@ -171,7 +171,7 @@ def draw(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[f
         logits /= torch.tensor(heat, device=device).unsqueeze(1)
     probs = logits.softmax(-1)
     peaks = probs.amax(-1)
-    scores, weights, mass = logits, probs, {i: _mask(probs[i], logits[i], allowed) for i, allowed in masks.items()}
+    scores, weights, mass = logits, probs, _mask(probs, logits, masks)
     if rows is not None:
         rows, kept = _shape(rows, [choosers[i] for i in bent])
         at = torch.tensor(list(bent), device=device)
@@ -188,9 +188,10 @@ def draw(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[list[int], list[f
         ids = scores.argmax(-1)
     tokens, before = ids.tolist(), _log_at(logits, peaks, ids)
     after = list(before)
-    for i, total in mass.items():
-        value = float(weights[i, tokens[i]])
-        after[i] = math.log(value / total) if value else -math.inf
+    if mass:
+        drawn = weights.gather(1, ids.unsqueeze(1)).squeeze(1).tolist()
+        for i, total in mass.items():
+            after[i] = math.log(drawn[i] / total) if drawn[i] else -math.inf
     return tokens, before, after
 
 
@@ -202,25 +203,55 @@ def _wishes(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[dict[int, Tens
         if c.steer is None and not c.shaped:
             continue
         row = logits[i]
-        made, allowed = c.bend(row)
+        made, mask = c.bend(row)
         if c.shaped or made is not row:
-            bent[i] = made if allowed is None else made.masked_fill(~allowed, -torch.inf)
-        elif allowed is not None:
-            masks[i] = allowed
+            bent[i] = made if mask is None else _without(made, mask)
+        elif mask is not None:
+            masks[i] = mask
     return bent, masks
 
 
-def _mask(probs: Tensor, logits: Tensor, allowed: Tensor) -> float:
-    """Set what is not allowed to 0 in one row of `probs`, in place, and return what is left: no second softmax is needed for a ban."""
-    probs *= allowed
-    left = float(probs.sum())
-    if left > SPARSE:
-        return left
-    rest = logits.masked_fill(~allowed, -torch.inf)
-    if float(rest.amax()) == -torch.inf:
-        raise ValueError(NOTHING)
-    probs.copy_(rest.softmax(-1))
-    return 1.0
+def _without(logits: Tensor, mask: Tensor) -> Tensor:
+    """Logits [V] with what the mask forbids at -inf."""
+    if mask.dtype == torch.bool:
+        return logits.masked_fill(~mask, -torch.inf)
+    return logits.index_fill(0, mask, -torch.inf)
+
+
+def _mask(probs: Tensor, logits: Tensor, masks: dict[int, Tensor]) -> dict[int, float]:
+    """Set what is forbidden to 0 in rows of `probs`, in place, and return what is left of each: no second softmax is needed for a ban.
+
+    Rows that forbid the same ids, as most do under the same bans, are treated together.
+    """
+    alike: dict[int, list[int]] = {}
+    left: dict[int, float] = {}
+    for i, mask in masks.items():
+        if mask.dtype == torch.bool:
+            probs[i] *= mask
+            left[i] = float(probs[i].sum())
+        else:
+            alike.setdefault(id(mask), []).append(i)
+    for rows in alike.values():
+        ids = masks[rows[0]]
+        # All rows are a range, which needs no copy; so is one alone.
+        part = probs if len(rows) == len(probs) else probs[rows[0] : rows[0] + 1] if len(rows) == 1 else None
+        at = None if part is not None else (torch.tensor(rows, device=probs.device).unsqueeze(1), ids)
+        taken = part.index_select(1, ids) if part is not None else probs[at]
+        if part is not None:
+            part.index_fill_(1, ids, 0.0)
+        else:
+            probs[at] = 0.0
+        left |= {i: 1.0 - gone for i, gone in zip(rows, taken.sum(-1, dtype=torch.float64).tolist(), strict=True)}
+    for i, rest in left.items():
+        # Far from 1 the difference has too few digits: it is summed.
+        left[i] = rest if rest > 0.5 or masks[i].dtype == torch.bool else float(probs[i].sum())
+        if left[i] <= SPARSE:
+            kept = _without(logits[i], masks[i])
+            if float(kept.amax()) == -torch.inf:
+                raise ValueError(NOTHING)
+            probs[i] = kept.softmax(-1)
+            left[i] = 1.0
+    return left
 
 
 def _shape(rows: Tensor, choosers: Sequence[Chooser]) -> tuple[Tensor, Tensor]:
