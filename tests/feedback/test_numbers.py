@@ -94,6 +94,14 @@ def test_bradley_terry_equals_choix() -> None:
     assert ours == pytest.approx(theirs, abs=1e-3)
 
 
+def test_plackett_luce_equals_choix() -> None:
+    """Orders of all five answers, and orders of some of them."""
+    rng = np.random.default_rng(8)
+    orders = [rng.permutation(5)[: rng.integers(2, 6)].tolist() for _ in range(120)]
+    ours = luce.fit([[[k] for k in order] for order in orders], [0] * len(orders), 5, prior=1.0).b[0]
+    assert ours == pytest.approx(choix.opt_rankings(5, orders, alpha=0.5), abs=1e-3)
+
+
 def test_ties_recover_planted_strengths() -> None:
     b, v, rows = np.array([1.2, 0.4, 0.0, -0.5, -1.1]), 0.8, []
     for i in range(5):
@@ -115,10 +123,16 @@ def test_rao_kupper_recovers() -> None:
     assert np.abs(fitted.b - b).max() < 0.2 and fitted.threshold == pytest.approx(t, abs=0.15)
 
 
-def test_dawid_skene_equals_crowd_kit() -> None:
-    truth = RNG.integers(0, 2, 400)
+@pytest.mark.parametrize("seen", [1.0, 0.7])
+def test_dawid_skene_equals_crowd_kit(seen: float) -> None:
+    """Whole tables, and tables in which a third is missing."""
+    rng = np.random.default_rng(7)
+    truth = rng.integers(0, 2, 400)
     rows = [
-        (i, w, int(truth[i] if RNG.random() < 0.75 + 0.05 * w else 1 - truth[i])) for i in range(400) for w in range(4)
+        (i, w, int(truth[i] if rng.random() < 0.75 + 0.05 * w else 1 - truth[i]))
+        for i in range(400)
+        for w in range(4)
+        if w == i % 4 or rng.random() < seen
     ]
     ours = dawid_skene.fit(*map(list, zip(*rows, strict=True)), 2, 1.0, 1.0)  # type: ignore[arg-type]
     theirs = DawidSkene(n_iter=200, tol=1e-9).fit(pd.DataFrame(rows, columns=["task", "worker", "label"])).probas_

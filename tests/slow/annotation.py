@@ -9,12 +9,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
+from playwright.sync_api import Page
 
 from posttrain.feedback import accounts
 from posttrain.feedback.accounts import Role
 from posttrain.feedback.ledger import Ledger
+
+PICTURES = os.environ.get("POSTTRAIN_PICTURES")
 
 
 def free_port() -> int:
@@ -70,3 +74,22 @@ def session(opened: Ledger, name: str, role: Role = "annotator") -> tuple[str, s
         found = accounts.session_of(connection, secret)
     assert found is not None
     return secret, found.csrf
+
+
+def picture(page: Page, name: str, **options: Any) -> None:
+    """Kept for the docs where POSTTRAIN_PICTURES names a directory."""
+    if PICTURES:
+        page.screenshot(path=str(Path(PICTURES) / f"{name}.png"), **options)
+
+
+def sign_in(browser: Any, server: Server, secret: str, **options: Any) -> Page:
+    """A page of somebody signed in, 1280 wide. `page.faults` gathers what its console calls an error."""
+    wanted = {"viewport": {"width": 1280, "height": 820}, "locale": "en-GB", **options}
+    context = browser.new_context(**wanted)
+    context.add_cookies([{"name": "posttrain_session", "value": secret, "url": server.address, "httpOnly": True}])
+    page: Page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.faults = []  # type: ignore[attr-defined]
+    page.on("pageerror", lambda e: page.faults.append(str(e)))  # type: ignore[attr-defined]
+    page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)  # type: ignore[attr-defined]
+    return page

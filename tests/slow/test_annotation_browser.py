@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from posttrain.core.files import read_lines
 from posttrain.core.group import group
@@ -22,11 +19,9 @@ from posttrain.jobs.feedback import Labels
 from posttrain.jobs.train import Train
 from tests.feedback.made import ledger
 from tests.models.tiny import tiny_directory
-from tests.slow.annotation import Server, free_port, session
+from tests.slow.annotation import Server, free_port, picture, session, sign_in
 
 pytestmark = pytest.mark.slow
-CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-PICTURES = os.environ.get("POSTTRAIN_PICTURES")
 GUIDELINE = """## What makes an answer better
 
 1. **It is right.** A wrong fact loses to a shorter true one.
@@ -34,37 +29,28 @@ GUIDELINE = """## What makes an answer better
 3. It is as short as it can be.
 
 Tie answers that you would be equally happy to receive."""
-SUBJECTS = ("heron", "lighthouse", "atlas", "glacier", "printing press", "tide", "loom", "comet", "canal", "archive",
-            "bridge", "sundial", "orchard", "compass", "quarry", "ferry", "granary", "observatory", "aqueduct", "herbarium",
-            "windmill", "abacus", "viaduct", "menagerie", "telegraph", "lantern", "portolan", "almanac", "ledger", "cairn",
-            "dovecote", "estuary")  # fmt: skip
+THINGS = {
+    "buildings": ("lighthouse", "canal", "archive", "bridge", "quarry", "granary", "observatory", "aqueduct", "windmill", "viaduct",
+                  "cairn", "dovecote"),
+    "nature": ("heron", "glacier", "tide", "comet", "orchard", "estuary", "herbarium", "menagerie"),
+    "tools": ("atlas", "printing press", "loom", "sundial", "compass", "ferry", "abacus", "telegraph", "lantern", "portolan",
+              "almanac", "ledger"),
+}  # fmt: skip
+SUBJECTS = [thing for things in THINGS.values() for thing in things]
+
+
+def article(subject: str) -> str:
+    return "An" if subject[0] in "aeiou" else "A"
 
 
 def answers(subject: str) -> list[str]:
     """Three answers, the first the best, the third the worst."""
+    a = article(subject)
     return [
-        f"A **{subject}** is easiest to know by three things:\n\n- where it is found\n- what it was made for\n- what it outlived",
-        f"A {subject} is easiest to know by its use. People made it for one purpose, and it was found to serve another.",
-        f"There are many kinds of {subject}. It is hard to say more, but a {subject} is certainly a {subject}.",
+        f"{a} **{subject}** is easiest to know by three things:\n\n- where it is found\n- what it was made for\n- what it outlived",
+        f"{a} {subject} is easiest to know by its use. People made it for one purpose, and it was found to serve another.",
+        f"There are many kinds of {subject}. It is hard to say more, but {a.lower()} {subject} is certainly {a.lower()} {subject}.",
     ]
-
-
-@pytest.fixture
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no chromium on this machine; apt-get install chromium")
-        pytest.skip("no chromium on this machine; apt-get install chromium")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
-
-
-def picture(page: Page, name: str) -> None:
-    """Kept for the docs where POSTTRAIN_PICTURES names a directory."""
-    if PICTURES:
-        page.screenshot(path=str(Path(PICTURES) / f"{name}.png"))
 
 
 def others(opened: Ledger, queue: queues.Queue, names: tuple[str, ...]) -> None:
@@ -85,17 +71,6 @@ def others(opened: Ledger, queue: queues.Queue, names: tuple[str, ...]) -> None:
                 judging.submit(
                     connection, person, task.id, f"{turn}", judging.Answer("ranking", tiers, seconds=20 + turn % 9)
                 )
-
-
-def sign_in(browser: Any, server: Server, secret: str, **options: Any) -> Page:
-    context = browser.new_context(viewport={"width": 1280, "height": 820}, locale="en-GB", **options)
-    context.add_cookies([{"name": "posttrain_session", "value": secret, "url": server.address, "httpOnly": True}])
-    page: Page = context.new_page()
-    page.set_default_timeout(20_000)
-    page.faults = []  # type: ignore[attr-defined]
-    page.on("pageerror", lambda e: page.faults.append(str(e)))  # type: ignore[attr-defined]
-    page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)  # type: ignore[attr-defined]
-    return page
 
 
 def keys_of(page: Page) -> list[int]:
@@ -154,7 +129,11 @@ def work_through(page: Page, items: int) -> None:
 
 
 def test_twenty_items_by_keyboard(tmp_path: Path, chromium: Any) -> None:
-    rows = [group(f"What is the easiest way to know a {s}?", *answers(s)) for s in SUBJECTS]
+    rows = [
+        group(f"What is the easiest way to know {article(s).lower()} {s}?", *answers(s), facts={"category": kind})
+        for kind, things in THINGS.items()
+        for s in things
+    ]
     opened, queue = ledger(tmp_path, rows)
     with opened.write() as connection:
         queues.write_guideline(connection, queue.id, GUIDELINE)

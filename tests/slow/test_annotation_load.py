@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from tests.feedback.made import ledger
 from tests.slow.annotation import Server, free_port, session
 
 pytestmark = pytest.mark.slow
-ITEMS, ACTIONS, LIMIT = 100_000, 100, 0.1
+ITEMS, ACTIONS, WINDOWS, LIMIT = 100_000, 100, 3, 0.1
+"""LIMIT is seconds by the clock on the wall, client included. The 95th percentile is taken in each of three windows and their median is
+held against it: one burst of somebody else's work fills one window, what we are slow at fills all three."""
 
 
 def scheduled(pid: int) -> tuple[float, float]:
@@ -48,42 +51,65 @@ def test_an_action_is_quick_among_many_items(tmp_path: Path) -> None:
     opened.close()
     server = Server(tmp_path / "prefs.db", free_port())
     server.start()
-    took: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
-    alone: dict[str, list[float]] = {}
     assert server.process is not None
-    pids = server.process.pid, os.getpid()
     try:
         headers = {"Cookie": f"posttrain_session={cookie}", "X-CSRF-Token": csrf}
         with httpx2.Client(base_url=server.address, headers=headers, timeout=60) as client:
-
-            def timed(name: str, method: str, path: str, **options: object) -> httpx2.Response:
-                before, began = [scheduled(p) for p in pids], time.perf_counter()
-                made = client.request(method, path, **options)  # type: ignore[arg-type]
-                wall, after = time.perf_counter() - began, [scheduled(p) for p in pids]
-                ran, waited = (sum(y[k] - x[k] for x, y in zip(before, after, strict=True)) for k in (0, 1))
-                took.setdefault(name, []).append(wall)
-                cpu.setdefault(name, []).append(after[0][0] - before[0][0])
-                alone.setdefault(name, []).append(max(ran, wall - waited))
-                assert made.status_code in (200, 201), made.text
-                return made
-
-            for turn in range(ACTIONS):
-                task = timed("next", "GET", "/next").json()["task"]
-                timed("page", "GET", "/next?as=html")
-                timed("draft", "POST", "/drafts", json={"task": task, "body": {"tiers": [[0]]}})
-                body = {"task": task, "client": f"c{turn}", "kind": "ranking", "ranking": "0 > 1", "seconds": 3}
-                timed("judgment", "POST", "/judgments", json=body)
-                if turn % 10 == 9:
-                    timed("undo", "POST", "/undo", json={"client": f"u{turn}"})
+            Timer(client, server.process.pid).work(5, "warm")
+            windows = []
+            for w in range(WINDOWS):
+                timer = Timer(client, server.process.pid)
+                timer.work(ACTIONS, f"w{w}")
+                windows.append(timer.p95())
     finally:
         server.kill()
-    p95 = {what: {name: float(np.quantile(values[2:], 0.95)) for name, values in part.items()}
-           for what, part in (("wall", took), ("without waiting for a core", alone), ("CPU of the server", cpu))}  # fmt: skip
+    p95 = {
+        what: {name: statistics.median(w[what][name] for w in windows) for name in windows[0][what]}
+        for what in windows[0]
+    }
     for what, part in p95.items():
         print(f"p95, {what}: " + ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in part.items()))
-    assert max(p95["without waiting for a core"].values()) < LIMIT
+    assert max(p95["wall"].values()) < LIMIT
     assert max(p95["CPU of the server"].values()) < LIMIT / 2
+
+
+class Timer:
+    """One annotator's actions, each timed: on the wall, without waiting for a core, and on the server's core alone."""
+
+    def __init__(self, client: httpx2.Client, pid: int) -> None:
+        self.client, self.pids = client, (pid, os.getpid())
+        self.took: dict[str, dict[str, list[float]]] = {
+            "wall": {},
+            "without waiting for a core": {},
+            "CPU of the server": {},
+        }
+
+    def work(self, actions: int, label: str) -> None:
+        """So many tasks: taken, shown, drafted, answered; every tenth taken back."""
+        for turn in range(actions):
+            task = self._timed("next", "GET", "/next").json()["task"]
+            self._timed("page", "GET", "/next?as=html")
+            self._timed("draft", "POST", "/drafts", json={"task": task, "body": {"tiers": [[0]]}})
+            body = {"task": task, "client": f"{label}-{turn}", "kind": "ranking", "ranking": "0 > 1", "seconds": 3}
+            self._timed("judgment", "POST", "/judgments", json=body)
+            if turn % 10 == 9:
+                self._timed("undo", "POST", "/undo", json={"client": f"{label}-u{turn}"})
+
+    def p95(self) -> dict[str, dict[str, float]]:
+        return {
+            what: {name: float(np.quantile(values, 0.95)) for name, values in part.items()}
+            for what, part in self.took.items()
+        }
+
+    def _timed(self, name: str, method: str, path: str, **options: object) -> httpx2.Response:
+        before, began = [scheduled(p) for p in self.pids], time.perf_counter()
+        made = self.client.request(method, path, **options)  # type: ignore[arg-type]
+        wall, after = time.perf_counter() - began, [scheduled(p) for p in self.pids]
+        ran, waited = (sum(y[k] - x[k] for x, y in zip(before, after, strict=True)) for k in (0, 1))
+        for what, seconds in zip(self.took, (wall, max(ran, wall - waited), after[0][0] - before[0][0]), strict=True):
+            self.took[what].setdefault(name, []).append(seconds)
+        assert made.status_code in (200, 201), made.text
+        return made
 
 
 @pytest.mark.parametrize("role", ["annotator", "owner"])

@@ -100,6 +100,17 @@ def add(
     return told
 
 
+def unanswered(connection: Connection, queue: Queue, groups: Iterable[Group]) -> list[Group]:
+    """Those of the groups whose prompt no item of the queue has yet, each once: what a live model still has to answer."""
+    wanted = {packed([m.to_json() for m in g.prompt])[0]: g for g in groups}
+    there: set[str] = set()
+    hashes = list(wanted)
+    for at in range(0, len(hashes), CHUNK):
+        known = select(item.c.prompt).where(item.c.queue == queue.id, item.c.prompt.in_(hashes[at : at + CHUNK]))
+        there.update(connection.execute(known).scalars())
+    return [g for h, g in wanted.items() if h not in there]
+
+
 def _insert(
     connection: Connection,
     queue: Queue,

@@ -25,7 +25,7 @@ from posttrain.core.group import Group, Preference, Response, Score, answer
 from posttrain.feedback import items as ledger_items
 from posttrain.feedback.aggregate import dawid_skene, luce, reliability
 from posttrain.feedback.queues import Queue
-from posttrain.feedback.records import Record, adjudicated, by_item, records
+from posttrain.feedback.records import Record, adjudicated, by_item, records, reviews
 from posttrain.stats import Interval
 
 Aggregation = Literal["reliable", "luce", "majority"]
@@ -70,7 +70,6 @@ def labels(
     reviewed: only written answers that a reviewer accepted (rejected ones never count). judges: verdicts of models count as well.
     """
     found = [r for r in records(connection, queue.id, judges=judges) if team is None or r.team == team]
-    settled = adjudicated(connection, queue.id)
     order = list(by_item(found))
     content = {i.id: i for i in ledger_items.read(connection, order)}
     if not gold:
@@ -81,14 +80,31 @@ def labels(
     made = Labels([], judgments=len(found), settings=settings)
     groups = {id: content[id].group for id in order}
     if question == "ranking":
-        _rankings(made, found, groups, queue, by, keep_ties, settled)
+        _rankings(made, found, groups, queue, by, keep_ties, adjudicated(connection, queue.id))
     elif question == "label":
         _good_or_bad(made, found, groups, queue, by)
     elif question == "rating":
         _ratings(made, found, groups)
     else:
-        _texts(made, found, groups, settled, reviewed)
+        _texts(made, found, groups, reviews(connection, queue.id), reviewed)
     return made
+
+
+def by_team(connection: Connection, queue: Queue, by: Aggregation = "reliable", **options: bool) -> Labels:
+    """Labels of each group of people for itself: an item has one row per group that judged it, with `team` among its facts.
+
+    Pooled labels call it a draw where groups want different things; these say what each wants. options: those of `labels`.
+    """
+    whole = Labels([], settings={"team": "each"})
+    for team in sorted({r.team for r in records(connection, queue.id, judges=options.get("judges", False))}):
+        made = labels(connection, queue, by, team=team, **options)
+        whole.groups += [replace(g, facts={**g.facts, "team": team}) for g in made.groups]
+        whole.reliability |= made.reliability
+        whole.dropped += made.dropped
+        whole.judgments += made.judgments
+        whole.tie = max(whole.tie, made.tie)
+        whole.settings = {**made.settings, **whole.settings}
+    return whole
 
 
 def _facts(group: Group, here: Sequence[Record], **more: Any) -> Mapping[str, Any]:
@@ -274,14 +290,13 @@ def _ratings(made: Labels, found: Sequence[Record], groups: Mapping[str, Group])
 
 
 def _texts(
-    made: Labels, found: Sequence[Record], groups: Mapping[str, Group], settled: Mapping[str, Any], reviewed: bool
+    made: Labels, found: Sequence[Record], groups: Mapping[str, Group], verdicts: Mapping[str, str], reviewed: bool
 ) -> None:
     """A written answer is a demonstration; an edit is also preferred over what it edits. One group per text."""
     for r in found:
         if r.text is None:
             continue
-        row = settled.get(r.item)
-        verdict = row.verdict if row is not None and row.judgment in (None, r.id) else None
+        verdict = verdicts.get(r.id)
         if verdict == "reject" or (reviewed and verdict != "accept"):
             made.dropped["rejected in review" if verdict == "reject" else "not reviewed"] += 1
             continue

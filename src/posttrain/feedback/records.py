@@ -106,9 +106,18 @@ def names(connection: Connection) -> dict[str, str]:
 
 
 def adjudicated(connection: Connection, queue: str) -> dict[str, Any]:
-    """The last adjudication of each item: rows with verdict, ranking, judgment."""
+    """The last adjudication of each item: rows with verdict, ranking, judgment. Reviews of single texts are `reviews`."""
+    return {r.item: r for r in _adjudications(connection, queue) if r.judgment is None}
+
+
+def reviews(connection: Connection, queue: str) -> dict[str, str]:
+    """The last verdict, `accept` or `reject`, on each written text that was reviewed, by judgment."""
+    return {r.judgment: r.verdict for r in _adjudications(connection, queue) if r.judgment is not None}
+
+
+def _adjudications(connection: Connection, queue: str) -> list[Any]:
     wanted = select(adjudication).join(item, item.c.id == adjudication.c.item).where(item.c.queue == queue)
-    return {r.item: r for r in connection.execute(wanted.order_by(adjudication.c.created, adjudication.c.id))}
+    return list(connection.execute(wanted.order_by(adjudication.c.created, adjudication.c.id)))
 
 
 def by_item(found: Sequence[Record]) -> dict[str, list[Record]]:

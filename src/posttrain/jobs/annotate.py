@@ -1,16 +1,15 @@
 """The annotation page as a job: rows in, a server on loopback, the browser opened at a link that works once.
 
 Rows come from files, from a pipe (``posttrain sample ... | posttrain annotate`` shows each answer as it is made), or from a live model
-that answers while one annotates. The server holds the ledger; what it acknowledged survives being killed.
+that answers the prompts of a file, and those written on the page, while one annotates. The server holds the ledger; what it acknowledged
+survives being killed.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,11 +18,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from posttrain.core.group import Group
 from posttrain.feedback.queues import Question, Settings
 from posttrain.jobs import assembly
+from posttrain.jobs.feeding import Feed
 from posttrain.jobs.job import Context, Job, Source
 
 if TYPE_CHECKING:
     from posttrain.feedback.ledger import Ledger
     from posttrain.feedback.queues import Queue
+    from posttrain.feedback.server.live import Live
 
 DEFAULT = "prefs.db"
 
@@ -38,7 +39,7 @@ class Annotate(Job):
     ledger: str = DEFAULT
     """Ledger: an SQLite file, made where there is none, or a postgresql:// URL."""
     data: Source | None = None
-    """Rows to add: prompts with answers, of any shape. Rows from a pipe are added as they come."""
+    """Rows to add: prompts with answers, of any shape; with `model`, prompts without. Rows from a pipe are added as they come."""
     gold: Source | None = None
     """Rows with known rankings, mixed in to see how people do."""
     queue: str = "main"
@@ -50,7 +51,7 @@ class Annotate(Job):
     guideline: str | None = None
     """Markdown file with the guideline shown beside the work."""
     model: str | None = None
-    """Model that answers prompts while one annotates."""
+    """Model that answers while one annotates: the prompts of `data` that have no answers, and those written on the page."""
     n: PositiveInt = 4
     """Answers of that model per prompt."""
     port: NonNegativeInt = 8765
@@ -75,31 +76,35 @@ class Annotate(Job):
         context = context or Context()
         run.check_address(self.host, self.certificate, self.behind_proxy)
         piped = self.data is None and not sys.stdin.isatty() and self.model is None
-        ledger, queue = self.prepare(context)
-        feed = Feed(ledger, queue, context, coming=piped)
+        ledger, queue, bare = self.prepare(context)
+        feed = Feed(ledger, queue, context, coming=piped or bool(bare))
+        live = self.live(context)
         sock = run.listen(self.host, self.port)
         scheme = "https" if self.certificate else "http"
         shown = f"[{self.host}]" if ":" in self.host else self.host
         address = f"{scheme}://{shown}:{sock.getsockname()[1]}"
         link = f"{address}/join/{owner_link(ledger)}"
-        app = self.application(ledger, queue, feed, context)
+        app = self.application(ledger, queue, feed, live)
         context.say(f"ledger {self.ledger}, queue {queue.name}: {address}")
         context.say(f"your link (works once, makes you the owner): {link}")
         if piped:
             threading.Thread(target=feed.read, args=(sys.stdin,), daemon=True).start()
+        elif bare and live is not None:
+            threading.Thread(target=feed.answer, args=(live, bare), daemon=True).start()
         if self.browser:
             threading.Timer(0.5, webbrowser.open, (link,)).start()
         until = (lambda: done(ledger, queue, feed)) if self.until_done else None
         run.serve(app, sock, self.certificate, self.key, self.behind_proxy, until)
+        feed.stop()
         ledger.close()
         return self.ledger
 
-    def prepare(self, context: Context) -> tuple[Ledger, Queue]:
-        """The ledger with its queue, guideline and rows."""
+    def prepare(self, context: Context) -> tuple[Ledger, Queue, list[Group]]:
+        """The ledger with its queue, guideline and rows; and the prompts that the live model has still to answer."""
         from posttrain.feedback import items, queues
         from posttrain.feedback.ledger import Ledger
 
-        ledger = Ledger(self.ledger)
+        ledger, bare = Ledger(self.ledger), list[Group]()
         with ledger.write() as connection:
             old = next((q.settings for q in queues.queues(connection) if q.name == self.queue), Settings())
             wanted = {**({} if self.question is None else {"question": self.question}), **self.settings}
@@ -110,58 +115,34 @@ class Annotate(Job):
             if source is None:
                 continue
             groups = [g for part in assembly.gather(source, context) for g in part.groups]
+            if kind == "ordinary" and self.model is not None and queue.settings.question != "write":
+                with ledger.read() as connection:
+                    bare = items.unanswered(connection, queue, [g for g in groups if not g.responses])
+                groups = [g for g in groups if g.responses]
             with ledger.write() as connection:
                 context.say(items.add(connection, queue, groups, kind).describe())  # type: ignore[arg-type]
-        return ledger, queue
+        return ledger, queue, bare
 
-    def application(self, ledger: Ledger, queue: Queue, feed: Feed, context: Context) -> Any:
+    def live(self, context: Context) -> Live | None:
+        """The model behind the page, if there is one."""
+        if self.model is None:
+            return None
+        from posttrain.core.protocols import Sampling
+        from posttrain.feedback.server.live import Live
+        from posttrain.jobs.sample import answering
+
+        model = answering(self.model, None, "cpu")[2]
+        context.say(f"{self.model} answers while you annotate, {self.n} times each prompt")
+        return Live(model, self.n, Sampling(temperature=0.9, max_tokens=256))
+
+    def application(self, ledger: Ledger, queue: Queue, feed: Feed, live: Live | None) -> Any:
         """The ASGI application over a ledger."""
         from posttrain.feedback.server.app import LOCAL, application
 
-        live = None
-        if self.model is not None:
-            from posttrain.core.protocols import Sampling
-            from posttrain.feedback.server.live import Live
-            from posttrain.jobs.sample import answering
-
-            live = Live(answering(self.model, None, "cpu")[2], self.n, Sampling(temperature=0.9, max_tokens=256))
-            context.say(f"{self.model} answers prompts written on the page, {self.n} times each")
         redraw = Redraw(ledger, queue)
         local = self.host in LOCAL or self.host == "::1"
         secure = self.certificate is not None or self.behind_proxy
         return application(ledger, secure, local, redraw.judged, live, lambda: feed.coming)
-
-
-class Feed:
-    """Rows from a pipe, added line by line while people already work."""
-
-    def __init__(self, ledger: Ledger, queue: Queue, context: Context, coming: bool = False) -> None:
-        self.ledger, self.queue, self.context, self.coming = ledger, queue, context, coming
-
-    def read(self, lines: Iterator[str]) -> None:
-        """Add every line; a bad one is told of and left out. Ends with the pipe."""
-        from posttrain.feedback import items
-
-        self.coming = True
-        added, left = 0, 0
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                group = Group.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                self.context.say(
-                    f"line {number} of the pipe is no row of `posttrain sample` ({type(error).__name__}: {error}); left out"
-                )
-                left += 1
-                continue
-            with self.ledger.write() as connection:
-                told = items.add(connection, self.queue, [group])
-            added += told.items
-            left += sum(told.refused.values())
-        self.coming = False
-        if added or left:
-            self.context.say(f"{added} items from the pipe, {left} left out")
 
 
 class Redraw:

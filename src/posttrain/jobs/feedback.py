@@ -6,8 +6,11 @@ import hashlib
 import json
 import math
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+
+from pydantic import model_validator
 
 from posttrain.core.files import read_lines, write_json, write_text
 from posttrain.feedback.accounts import Role
@@ -55,8 +58,12 @@ class Agree(Job):
                 print(f"  {title + ': ' if title != 'all' else ''}{name:<30} {shown}")
         for id, row in made.people.items():
             print(f"  {who.get(id, id)}: {row['judgments']} judgments, agrees with the others {row['agreement']}")
+        for a in made.apart:
+            pair = f"{who.get(a.first, a.first)} and {who.get(a.second, a.second)}"
+            print(f"  {pair}{' on ' + a.on if a.on else ''}: {a.share:.0%} of {a.verdicts} verdicts are equal")
         plain = {t: {n: _plain(i) for n, i in v.items()} for t, v in sections.items() if v}
         body = {"queue": queue.name, "items": made.items, "people": made.raters, "judgments": made.judgments, **plain}
+        body["apart"] = [asdict(a) for a in made.apart]
         if self.out is not None:
             write_json(self.out, body)
         return body
@@ -93,6 +100,8 @@ class Labels(Job):
     """Queue; may be left out where there is only one."""
     team: str | None = None
     """Only judgments of this group of people."""
+    per_team: bool = False
+    """Aggregate each group of people for itself: an item gives a row per group, which names it."""
     keep_ties: bool = False
     """Keep pairs whose probability is near a half."""
     reviewed: bool = False
@@ -102,6 +111,12 @@ class Labels(Job):
     with_names: bool = False
     """Names of people in `ledger`, `csv`, `argilla` and `label-studio`; else pseudonyms."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Labels:
+        if self.per_team and self.team is not None:
+            raise ValueError("team and per_team: give one, a single group or each for itself")
+        return self
+
     def run(self, context: Context | None = None) -> Path:
         """Write the file, and beside it `.about.json`: how it was made and what was left out."""
         from posttrain.feedback import exchange, labels, lost, queues
@@ -110,8 +125,11 @@ class Labels(Job):
         with opened(self.ledger).read() as connection:
             queue = queues.find(connection, self.queue)
             version = queues.guide(connection, queue.id).version
-            made = labels.labels(
-                connection, queue, self.by, self.keep_ties, self.team, reviewed=self.reviewed, judges=self.judges
+            options = {"keep_ties": self.keep_ties, "reviewed": self.reviewed, "judges": self.judges}
+            made = (
+                labels.by_team(connection, queue, self.by, **options)
+                if self.per_team
+                else labels.labels(connection, queue, self.by, team=self.team, **options)
             )
             if self.shape == "csv" or self.shape in exchange.OF_JUDGMENTS:
                 judged = self.judges or self.shape == "ledger"

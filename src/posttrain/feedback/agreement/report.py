@@ -26,10 +26,22 @@ REPS = 1000
 FIRST, TIE, SECOND = 0, 1, 2
 
 
+@dataclass(frozen=True)
+class Apart:
+    """Two people on one subject. on: category, else language, else nothing. share: of equal verdicts. item: where they differ most."""
+
+    first: str
+    second: str
+    on: str
+    share: float
+    verdicts: int
+    item: str
+
+
 @dataclass
 class Agreement:
     """What is known. whole: coefficients of all verdicts. The maps go from a name to coefficients; `matrix` holds shares of agreement
-    of two people on verdicts they both gave, with how many."""
+    of two people on verdicts they both gave, with how many; `apart` says who disagrees with whom on what, the farthest first."""
 
     items: int
     raters: int
@@ -43,6 +55,7 @@ class Agreement:
     biases: dict[str, Interval] = field(default_factory=dict)
     matrix: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
     disputed: list[tuple[str, float, int]] = field(default_factory=list)
+    apart: list[Apart] = field(default_factory=list)
 
 
 def too_few(items: int, raters: int) -> bool:
@@ -133,6 +146,7 @@ def agreement(
         made.splits |= splits(found, question, name)
     made.teams = teams(units, {r.who: r.team for r in found})
     made.disputed = disputed(units)
+    made.apart = apart(units, {r.item: r.category or r.lang or "" for r in found})
     return made
 
 
@@ -212,6 +226,23 @@ def matrix(units: Sequence[tuple[str, Sequence[tuple[str, int]]]]) -> dict[tuple
             hits[a, b][0] += x == y
             hits[a, b][1] += 1
     return {pair: (k / n, n) for pair, (k, n) in hits.items()}
+
+
+def apart(
+    units: Sequence[tuple[str, Sequence[tuple[str, int]]]], on: dict[str, str], least: int = 10, most: int = 12
+) -> list[Apart]:
+    """Who disagrees with whom on what: pairs of people by subject of the item, of `least` verdicts that both gave and one that differs."""
+    equal: dict[tuple[str, str, str], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for id, said in units:
+        for (a, x), (b, y) in combinations(sorted(said), 2):
+            equal[a, b, on[id]][id].append(x == y)
+    found = []
+    for (a, b, subject), by in equal.items():
+        verdicts = [v for here in by.values() for v in here]
+        worst = min(by, key=lambda id: (np.mean(by[id]), -len(by[id]), id))
+        if len(verdicts) >= least and not all(verdicts):
+            found.append(Apart(a, b, subject, float(np.mean(verdicts)), len(verdicts), worst))
+    return sorted(found, key=lambda row: (row.share, -row.verdicts, row.first, row.second))[:most]
 
 
 def cohen_mean(units: Sequence[tuple[str, Sequence[tuple[str, int]]]], raters: set[str], k: int) -> Interval:

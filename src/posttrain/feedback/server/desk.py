@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, select
@@ -15,8 +16,9 @@ from posttrain.feedback.agreement.report import Agreement
 from posttrain.feedback.agreement.report import agreement as measured
 from posttrain.feedback.ids import ulid
 from posttrain.feedback.ranking_text import RankingError, parse_ranking, render
-from posttrain.feedback.records import by_item, names, records
+from posttrain.feedback.records import Record, adjudicated, by_item, names, records, reviews
 from posttrain.feedback.server.call import Call
+from posttrain.feedback.server.difference import marked
 from posttrain.feedback.server.figures import heat, intervals
 from posttrain.feedback.server.render import page
 from posttrain.feedback.server.safe_html import markdown
@@ -60,8 +62,8 @@ def dashboard(call: Call) -> Response:
             select(func.count()).where(c.queue == queue.id, c.kind == "ordinary", c.places <= 0, c.active == 0)
         ).scalar_one()
         people = [{"name": who.get(w, w), **row} for w, row in made.people.items()]
-        disputed = [(i, share, n) for (i, share, n) in made.disputed]
-        prompts = {i.id: i.group.prompt_text[:160] for i in items.read(connection, [i for i, _, _ in disputed])}
+        named = [i for i, _, _ in made.disputed] + [a.item for a in made.apart]
+        prompts = {i.id: i.group.prompt_text[:160] for i in items.read(connection, list(dict.fromkeys(named)))}
     order, w = sorted(made.people), call.words
     return page(
         call, "dashboard.html", queue=queue, queues=found, a=made, people=people, states=states, closed=closed,
@@ -69,7 +71,8 @@ def dashboard(call: Call) -> Response:
         biases=intervals(list(made.biases.items()), w.bias, 0.0, 1.0, 0.5, say=w.said),
         teams=intervals(list(made.teams.items()), w.groups_note, 0.0, 1.0, say=w.said),
         heat=heat([who.get(p, p) for p in order], order, made.matrix, w.who_with_whom, w.pair_title),
-        disputed=[(prompts[i], share, n) for i, share, n in disputed[:8]],
+        disputed=[(prompts[i], share, n) for i, share, n in made.disputed[:8]],
+        apart=[(who.get(a.first, a.first), who.get(a.second, a.second), a, prompts[a.item]) for a in made.apart],
     )  # fmt: skip
 
 
@@ -133,44 +136,47 @@ def invite(call: Call) -> Response:
 def review(call: Call, error: str | None = None) -> Response:
     """``GET /review``: finished items on which people differ, or written texts, one at a time. Names stay hidden."""
     with call.ledger.read() as connection:
-        found = queues.queues(connection)
         queue = queue_of(call, connection)
-        here = by_item([r for r in records(connection, queue.id) if r.reason != "gold"])
-        settled: set[str] = set(connection.execute(select(adjudication.c.item).distinct()).scalars())
-        closed: set[str] = set(
-            connection.execute(
-                select(item.c.id).where(item.c.queue == queue.id, item.c.places <= 0, item.c.active == 0)
-            ).scalars()
-        )
         texts = queue.settings.question in ("write", "edit")
-        shares = {i: share for i, share, _ in report(call, connection, queue).disputed} if not texts else {}
-        open_ = [i for i in here if i not in settled and (texts or (i in closed and i in shares))]
-        open_.sort(key=lambda i: shares.get(i, 0.0))
-        chosen = items.read(connection, open_[:1])
+        here = by_item([r for r in records(connection, queue.id) if r.reason != "gold"])
+        if texts:
+            known = reviews(connection, queue.id)
+            waiting = [[r] for found in here.values() for r in found if r.text is not None and r.id not in known]
+        else:
+            waiting = [here[i] for i in _differing(call, connection, queue, here)]
         values: dict[str, Any] = {
-            "queue": queue,
-            "queues": found,
-            "left": len(open_),
-            "item": None,
-            "error": error,
-            "texts": texts,
-        }
-        if chosen:
-            content = chosen[0]
-            said = [
-                {"n": n, "ranking": call.words.both_bad if r.kind == "both_bad" else render(r.ranking) if r.ranking else r.kind,
-                 "comment": r.comment, "id": r.id,
-                 "text": None if r.text is None else markdown(r.text), "labels": r.labels, "ratings": r.ratings}
-                for n, r in enumerate(here[content.id], 1)
-            ]  # fmt: skip
-            prompt = [{"role": m.role, "html": markdown(m.content)} for m in content.group.prompt]
-            values |= {
-                "item": content,
-                "said": said,
-                "prompt": prompt,
-                "answers": [markdown(r.text) for r in content.group.responses],
-            }
+            "queue": queue, "queues": queues.queues(connection), "left": len(waiting), "item": None, "error": error, "texts": texts,
+        }  # fmt: skip
+        if waiting:
+            values |= _shown(call, items.read(connection, [waiting[0][0].item])[0], waiting[0])
     return page(call, "review.html", 400 if error else 200, **values)
+
+
+def _differing(call: Call, connection: Any, queue: queues.Queue, here: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Closed items on which people differ and that nobody has settled, the most disputed first."""
+    settled = adjudicated(connection, queue.id)
+    c = item.c
+    shut = select(c.id).where(c.queue == queue.id, c.places <= 0, c.active == 0)
+    closed: set[str] = set(connection.execute(shut).scalars())
+    shares = {i: share for i, share, _ in report(call, connection, queue).disputed}
+    return sorted((i for i in shares if i in here and i in closed and i not in settled), key=lambda i: shares[i])
+
+
+def _shown(call: Call, content: items.Item, found: Sequence[Record]) -> dict[str, Any]:
+    """An item and what was said of it, as the page shows it; an edit with what it changed."""
+    said = []
+    for n, r in enumerate(found, 1):
+        order = call.words.both_bad if r.kind == "both_bad" else render(r.ranking) if r.ranking else r.kind
+        old = None if r.edits is None else content.group.responses[r.edits].text
+        changes = None if old is None or r.text is None else marked(old, r.text)
+        text = None if r.text is None else markdown(r.text)
+        said.append({"n": n, "ranking": order, "comment": r.comment, "id": r.id, "text": text, "changes": changes})
+    return {
+        "item": content,
+        "said": said,
+        "prompt": [{"role": m.role, "html": markdown(m.content)} for m in content.group.prompt],
+        "answers": [markdown(r.text) for r in content.group.responses],
+    }
 
 
 def adjudicate(call: Call) -> Response:
@@ -191,6 +197,8 @@ def adjudicate(call: Call) -> Response:
         except RankingError as fault:
             raise Refused(str(fault), 400) from None
         said = call.text("judgment", 64) or None
+        if said is None and verdict != "ranking":
+            raise Refused("name the text that is accepted or rejected", 400)
         if (
             said is not None
             and not connection.execute(

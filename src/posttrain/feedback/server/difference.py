@@ -27,8 +27,23 @@ def marked(a: str, b: str) -> tuple[Markup, Markup] | None:
     if max(len(left), len(right)) > WORDS:
         return None
     out: tuple[list[str], list[str]] = ([], [])
-    for what, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+    for same, i, j, k, m in _runs(left, right):
         for side, tag, words in ((0, "del", left[i:j]), (1, "ins", right[k:m])):
             text = escape("".join(words))
-            out[side].append(text if what == "equal" or not text.strip() else f"<{tag}>{text}</{tag}>")
+            out[side].append(text if same or not text.strip() else f"<{tag}>{text}</{tag}>")
     return Markup("".join(out[0])), Markup("".join(out[1]))
+
+
+def _runs(left: list[str], right: list[str]) -> list[tuple[bool, int, int, int, int]]:
+    """(equal, i, j, k, m): pieces of both sides. A space between two changed words is part of the change: one mark, not two."""
+    runs: list[tuple[bool, int, int, int, int]] = []
+    for what, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        changed = what != "equal"
+        if changed and len(runs) > 1 and runs[-1][0] and not runs[-2][0]:
+            _, first, last, *_ = runs[-1]
+            if "".join(left[first:last]).strip(" ") == "":
+                _, i0, _, k0, _ = runs[-2]
+                runs[-2:] = [(False, i0, j, k0, m)]
+                continue
+        runs.append((not changed, i, j, k, m))
+    return runs

@@ -61,7 +61,8 @@ def heat(
         return Markup("")
     cell, left, top = 46, 120, 30
     wide, high = left + cell * len(ids), top + cell * len(ids)
-    out = [f'<svg class="figure heat" viewBox="0 0 {max(wide, 420)} {high}" role="img" aria-label="{escape(title)}">']
+    frame = f'viewBox="0 0 {wide} {high}" width="{wide}" height="{high}"'
+    out = [f'<svg class="figure heat" {frame} role="img" aria-label="{escape(title)}">']
     for n, name in enumerate(shown):
         out.append(f'<text x="{left - 8}" y="{top + cell * n + 27}" text-anchor="end">{escape(name[:15])}</text>')
         out.append(

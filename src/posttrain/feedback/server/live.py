@@ -1,4 +1,7 @@
-"""A live model behind the page: a person writes a prompt, the model answers n times, the answers become an item like any other."""
+"""A live model behind the page: it answers the prompts of a file while people judge, and those that a person writes on the page.
+
+Its n answers become an item like any other. A person who asks is served between two prompts of the file, not after the last.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from threading import Lock
 from starlette.responses import JSONResponse, Response
 
 from posttrain.core.chat import as_chat
+from posttrain.core.group import Group
 from posttrain.core.protocols import Model, Request, Sampling
 from posttrain.feedback import items
 from posttrain.feedback.accounts import Refused
@@ -26,6 +30,14 @@ class Live:
     seed: int = 0
     asked: int = 0
     lock: Lock = field(default_factory=Lock)
+
+    def answer(self, group: Group) -> Group:
+        """The prompt of a group with n answers, always the same ones for the same prompt. Raises ValueError where it is too long."""
+        request = Request(
+            group.prompt, self.sampling, self.n, self.seed, group.id, facts=group.facts, tools=group.tools
+        )
+        with self.lock:
+            return self.model.generate([request])[0]
 
 
 def ask(call: Call) -> Response:

@@ -367,7 +367,10 @@
     if (seen !== null && seen !== version) { box.open = true; $(".new", box).hidden = false; }
     else if (matchMedia("(max-width: 900px)").matches) box.open = false;
   }
-  function poll() { if ($("[data-poll]")) setTimeout(load, 3000); }
+  function poll() { // whoever writes a prompt meanwhile keeps it
+    if (!$("[data-poll]")) return;
+    setTimeout(() => (document.getElementById("live-prompt")?.value ? poll() : load()), 3000);
+  }
 
   area.addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -408,7 +411,11 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.isComposing) return;
+    if (document.querySelector("dialog[open]") || event.isComposing) return;
+    if (event.ctrlKey || event.metaKey) { // the way out of a text field
+      if (event.key === "Enter" && task && !task.sent && task.form.contains(event.target)) { event.preventDefault(); task.form.requestSubmit($("#submit")); }
+      return;
+    }
     if (event.altKey) {
       if (["1", "2", "3"].includes(event.key) && task) {
         event.preventDefault();
