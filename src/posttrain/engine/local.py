@@ -121,23 +121,25 @@ class LocalEngine:
         """Cut a batch into even pieces of at most `token_budget` stream tokens, in order; an atom larger than that stays whole."""
         if atom == "step" or self.token_budget >= batch.T:
             return [batch] if batch.R else []
-        atoms: list[tuple[list[int], int, int]] = []
+        atoms: list[tuple[list[int], int]] = []  # rows, and the tokens of their answers
         group_of = batch.group_of
         for r in range(batch.R):
-            g = int(group_of[r])
-            prompt, answer = int(batch.prompt_length[g]), int(batch.length[r])
-            if atom == "group" and atoms and int(group_of[atoms[-1][0][-1]]) == g:
-                rows, size, _ = atoms[-1]
-                atoms[-1] = ([*rows, r], size + answer, g)
-            else:
-                atoms.append(([r], prompt + answer, g))
+            rows, answers = [r], int(batch.length[r])
+            if atom == "group" and atoms and group_of[atoms[-1][0][-1]] == group_of[r]:
+                before, size = atoms.pop()
+                rows, answers = [*before, r], size + answers
+            atoms.append((rows, answers))
         pieces: list[list[int]] = [[]]
-        held, total = 0, sum(size for _, size, _ in atoms)
-        even = total / math.ceil(total / self.token_budget)
-        for rows, size, _ in atoms:
+        held = 0
+        even = batch.T / math.ceil(batch.T / self.token_budget)
+        for rows, answers in atoms:
+            g, prompt = group_of[rows[0]], int(batch.prompt_length[group_of[rows[0]]])
+            size = (
+                answers if pieces[-1] and group_of[pieces[-1][-1]] == g else prompt + answers
+            )  # a piece holds a prompt once
             if pieces[-1] and (held + size > self.token_budget or held + size / 2 > even):
                 pieces.append([])
-                held = 0
+                held, size = 0, prompt + answers
             pieces[-1].extend(rows)
             held += size
         return [batch.take(rows) for rows in pieces]
