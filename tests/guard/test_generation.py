@@ -90,12 +90,6 @@ def test_pushed_towards_bans_nothing_is_said(policy: Policy) -> None:
     )
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_tokens_without_a_violation(policy: Policy) -> None:
-    assert pushed(policy, 50_000, False)[0] == 0
-    assert pushed(policy, 50_000, True)[0] == 0
-
-
 def test_batches_equal_single_rows_and_streams_equal_answers(policy: Policy) -> None:
     bans = Bans(Vocabulary.of(policy.loaded.tokenizer), ["the"], ["a"], stop_ids=policy.loaded.stops)
     guarded = Guarded(policy, Guard(bans))
