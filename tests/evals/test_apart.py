@@ -146,6 +146,7 @@ def test_compare_shows_where_it_holds(tmp_path: Path) -> None:
     sources = [{"path": at["near"], "task": "near"}, {"path": at["far"], "task": "far"}]
     job = Compare(
         models=("base=base", "again=base"),
+        title="Rows <apart>",
         data=at["rows"],
         out=str(tmp_path / "c"),
         max_tokens=4,
@@ -163,6 +164,9 @@ def test_compare_shows_where_it_holds(tmp_path: Path) -> None:
     for words in (
         "new words in known wordings",
         "What was learned of each kind of text",
+        "<h1>Rows &lt;apart&gt;</h1>",
+        "By split, again against base: not told apart on held-out",
+        "own truth",
         "gold by how new the prompt is",
     ):
         assert words in page

@@ -32,7 +32,7 @@ def test_instruction_tuning(tmp_path: Path) -> None:
         "page.turn_prompts=4",
     )  # fmt: skip
     assert list(told["models"]) == ["base", "half", "sft", "base + examples"] and told["main"] == "gold"
-    assert [rows for rows, *_ in told["curve"]["sft"]] == [160, 480], "the learning curve is over rows"
+    assert [rows for rows, *_ in told["curve"]["sft on demos.jsonl"]] == [160, 480], "the learning curve is over rows"
     assert list(told["by_split"]) == ["held-out", "rare", "new-phrasing", "new-vocabulary", "ood"]
     assert set(told["by_turn"]) >= {"1", "2"}
     assert told["bias"]["sft"]["bias/religion"]["verdict"] in ("pass", "fail", "inconclusive")

@@ -32,7 +32,7 @@ from posttrain.jobs.compare_models import models_of, name_and_path
 from posttrain.jobs.duel import answered, people_say, send
 from posttrain.jobs.evaluate import Evaluate, Evaluated, references
 from posttrain.jobs.job import Context, Job, Source
-from posttrain.jobs.rows_behind import rows_behind
+from posttrain.jobs.rows_behind import files_behind, rows_behind
 from posttrain.jobs.run_cost import cost_of, with_others
 from posttrain.jobs.sample import answering
 from posttrain.jobs.spent_kl import log_ratios
@@ -58,6 +58,8 @@ class Compare(Job):
     """Prompts with reference answers or reading-room facts."""
     out: str
     """Directory for comparison.json and report.html."""
+    title: str = "Comparison"
+    """Heading of the page."""
     figure: str | None = None
     """Figure that decides who wins; none takes the first of gold, human, reward, exact_match, word_f1 that is there."""
     n: PositiveInt = 1
@@ -247,7 +249,9 @@ class Compare(Job):
             "models": {n: {"path": named.get(n, named[stages[0]]), "trained": n in stages} for n in names},
             "lines": {n: [x.to_json() | {"value": plain(x.value)} for x in lines(measured[n].metrics)] for n in names},
             "about": {n: _about(measured[n].path) for n in names},
-            "rows_behind": {n: rows_behind(p) for n, p in named.items()},
+            "title": self.title,
+            "means": place(main).means,
+            "rows_behind": rows_behind(named),
             "cost": {n: with_others(cost_of(named[n]), [cost_of(p) for p in self.made.get(n, ())]) for n in stages},
             "duels": self._duels(names, rows, main),
             "objectives": list(objectives),
@@ -364,10 +368,11 @@ def text_changes(measured: Mapping[str, Sequence[Mapping[str, Any]]], margin: fl
 
 
 def _curve(named: Mapping[str, str], measured: Mapping[str, Evaluated], main: str) -> dict[str, list[list[Any]]]:
-    """Per method with runs on different numbers of rows: [rows, name, figure] in order of rows."""
+    """Per method and files with runs on different numbers of their rows: [rows, name, figure] in order of rows."""
     found: dict[str, list[list[Any]]] = {}
     for name, path in named.items():
-        told = cost_of(path)
+        told, files = cost_of(path), files_behind(path)
         if told["method"] is not None:
-            found.setdefault(told["method"], []).append([told["rows"], name, plain(measured[name].metrics[main])])
+            key = f"{told['method']} on {', '.join(files)}"
+            found.setdefault(key, []).append([told["rows"], name, plain(measured[name].metrics[main])])
     return {m: sorted(made) for m, made in found.items() if len({rows for rows, *_ in made}) > 1}

@@ -44,32 +44,24 @@ def _table(parts: Mapping[str, Sequence[Line]]) -> Table:
 
 
 def show_apart(apart: Mapping[str, Mapping[str, Any]], context: Context) -> None:
-    """Print the main figures of rows that differ in a fact, one line for each of its values."""
+    """Print the main figures of rows that differ in a fact, value by value."""
     for fact, values in apart.items():
-        context.console.print(Text(f"by {fact}", style="bold"))
-        names = list(dict.fromkeys(n for made in values.values() for n in made["figures"]))
+        paired = any(made["differences"] for made in values.values())
         out = Table(box=None, pad_edge=False, header_style="bold")
-        for head in (fact, *names, "prompts"):
+        for head in (f"by {fact}", "figure", "value", *(("difference", "could see") if paired else ()), "prompts"):
             out.add_column(head, overflow="fold")
         for value, made in values.items():
-            cells = [_apart(made["figures"].get(n), made["differences"].get(n)) for n in names]
-            count = max((told["n"] for told in made["figures"].values()), default=0)
-            out.add_row(*(Text(t) for t in (value, *cells, str(count))))
+            for place, (name, told) in enumerate(made["figures"].items()):
+                change = made["differences"].get(name)
+                more = ("", "") if change is None else (_shown(change, "+.3f"), f"{change['smallest']:.3f}")
+                cells = ("" if place else value, name, _shown(told, ".3f"), *(more if paired else ()), str(told["n"]))
+                out.add_row(*(Text(t) for t in cells))
         context.console.print(out)
 
 
-def _apart(value: Mapping[str, Any] | None, change: Mapping[str, Any] | None) -> str:
-    """A figure with its interval, and under it how it differs from the earlier evaluation."""
-    if value is None:
-        return ""
-    shown = [f"{value['estimate']:.3f} {_ends(value)}"]
-    if change is not None:
-        shown.append(f"difference {change['estimate']:+.3f} {_ends(change)}, could see {change['smallest']:.3f}")
-    return "\n".join(shown)
-
-
-def _ends(told: Mapping[str, Any]) -> str:
-    return "[no interval]" if told["low"] is None else f"[{told['low']:.3f}, {told['high']:.3f}]"
+def _shown(told: Mapping[str, Any], form: str) -> str:
+    ends = "[no interval]" if told["low"] is None else f"[{told['low']:{form}}, {told['high']:{form}}]"
+    return f"{told['estimate']:{form}} {ends}"
 
 
 def show_verdicts(

@@ -13,7 +13,7 @@ from typing import Any
 
 from posttrain.core.files import write_text
 from posttrain.report.axes import node, number
-from posttrain.report.generalisation import forgotten, texts, where_it_holds
+from posttrain.report.generalisation import forgotten, gains_apart, texts, where_it_holds
 from posttrain.report.method_table import method_table
 from posttrain.report.origins import rows_behind
 from posttrain.report.page import Cell, Section, as_interval, card, duration, figure, page, table
@@ -58,9 +58,13 @@ def comparison_page(told: Mapping[str, Any]) -> str:
     names = ", ".join(told["models"])
     rows = next(iter(told["about"].values()))["rows"]
     intro = node(
-        "p", escape(f"Compared: {names}. The same {rows:,} prompts for each; every comparison is paired by prompt.")
+        "p",
+        escape(
+            f"Compared: {names}. The same {rows:,} prompts for each; every comparison is paired by prompt. The figure that decides is "
+            f"{told['main']}: {told['means']}."
+        ),
     )
-    return page("Comparison", f"{len(told['models'])} models side by side", intro, sections, f"seed {told['seed']}")
+    return page(told["title"], f"{len(told['models'])} models side by side", intro, sections, f"seed {told['seed']}")
 
 
 def value_of(told: Mapping[str, Any], name: str, main: str) -> Interval | None:
@@ -94,7 +98,7 @@ def _findings(told: Mapping[str, Any]) -> str:
         if ruling(made) == "not told apart":
             line += f" A difference of {least:.3f} or more would most likely have been seen."
         lines.append(line)
-    lines.append(_gain(told))
+    lines += [_gain(told), *gains_apart(told)]
     lost = [t for t in told["tax"] if not t["kept"] and (t["change"]["high"] or 0) < 0]
     for item in lost:
         lines.append(f"{item['model']} lost {-item['change']['estimate']:.3f} of {item['figure']} against the base.")
@@ -155,9 +159,7 @@ def _models(told: Mapping[str, Any]) -> str:
         "tokens per answer",
         "time per answer",
     )
-    note = (
-        "Labels are rows that were written or judged for it. Empty cells: not trained here, or not recorded by the run."
-    )
+    note = "Labels are rows that people or models wrote or judged for it. Empty cells: not trained here, or not recorded by the run."
     return table(head, rows, numeric=range(2, 9)) + node("p", note, class_="muted small")
 
 

@@ -55,6 +55,32 @@ def where_it_holds(told: Mapping[str, Any]) -> str:
     return node("p", escape(note), class_="muted small") + "".join(out)
 
 
+def gains_apart(told: Mapping[str, Any]) -> list[str]:
+    """One sentence per trained model: where it is surely better or worse than the first model, and where that cannot be told."""
+    first, *trained = [n for n, m in told["models"].items() if m["trained"]]
+    out = []
+    for name in trained:
+        found: dict[str, list[str]] = {}
+        for value, changes in ((told.get("changes") or {}).get("by_split") or {}).items():
+            made = changes.get(name)
+            if made is not None:
+                found.setdefault(_verdict(made), []).append(f"{value} ({made['estimate']:+.3f} {_ends(made, '+.3f')})")
+        if found:
+            parts = [f"{words} on {', '.join(found[words])}" for words in VERDICTS if words in found]
+            out.append(f"By split, {name} against {first}: {'; '.join(parts)}.")
+    return out
+
+
+VERDICTS = ("better", "worse", "not told apart")
+
+
+def _verdict(change: Mapping[str, Any]) -> str:
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return "not told apart"
+    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
+
+
 def _table(told: Mapping[str, Any], key: str) -> str:
     names = [n for n in told["models"] if any(n == m for made in told[key].values() for m, _ in made)]
     changes = (told.get("changes") or {}).get(key) or {}
