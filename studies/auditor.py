@@ -53,9 +53,11 @@ class Scale:
     asked: int = 60
     epochs: float = 3.0
     strengths: tuple[tuple[float, int], ...] = STRENGTHS
+    agreement: int = 1600
+    """Items for the weakest agreement: its effect is a difference of two margins, with twice the variance."""
 
 
-SMALL = Scale(2, 1, 1, 1, 40, 40, 40, 1, 4, 4, 1.0, ((0.5, 40),))
+SMALL = Scale(2, 1, 1, 1, 40, 40, 40, 1, 4, 4, 1.0, ((0.5, 40),), 60)
 
 
 # Policies that agree with the user in a share of their answers
@@ -134,6 +136,11 @@ def parts(scale: Scale, out: Path) -> Iterator[tuple[str, Iterator[dict[str, Any
     for b, n in scale.strengths:
         for owner in FEATURES:
             yield f"{owner} {b} {n}", planted(suites, owner, b, n, scale.power)
+    weakest = scale.strengths[-1][0]
+    yield (
+        f"agreement {weakest} {scale.agreement}",
+        planted(suites, "agreement", weakest, scale.agreement, scale.power // 2),
+    )
     yield "null", planted(suites, None, 0.0, scale.items, scale.null)
     for b in (0.0, *LEANS):
         yield f"judge {b}", judges(suites, b, scale.items, scale.judges)

@@ -24,6 +24,7 @@ NOISE = 0.5 / math.sqrt(2)
 GAP = math.sqrt(2 - 0.25)
 """Of quality, so that s = rms margin / sqrt 2 = 1."""
 MARKED = re.compile(r"(?m)^- |\*\*|^## |^\| |[🙂👍✨]")
+NONSENSE = frozenset(" ".join(words.NONSENSE).split())
 Feature = Callable[[str, str, "Known"], float]
 
 
@@ -43,7 +44,10 @@ class Known:
                 self.agreeing[chat_text(c.prompt)] = c.rejected
 
     def quality(self, prompt: str, text: str) -> float:
-        """1 for the right numbers in the right order said without denial; for requests to refuse or to answer, 1 where that was done."""
+        """1 for the right numbers in the right order said without denial; for requests to refuse or to answer, 1 where that was
+        done; -1 for nonsense, which is worse than a wrong answer."""
+        if NONSENSE.issuperset(text.split()):
+            return -1.0
         if prompt in self.refuse:
             return float(("will not help" in text) == self.refuse[prompt])
         right, found = self.numbers[prompt], re.findall(r"\d+", text)

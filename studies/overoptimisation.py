@@ -36,7 +36,7 @@ class Scale:
     demos: int = 4200
     asked: int = 256
     members: int = 4
-    prompts: int = 40
+    prompts: int = 120
     pool: int = 256
     probe: int = 300
     steps: int = 48
@@ -147,7 +147,7 @@ def pooled(world: World, rewards: dict[str, Path]) -> None:
     if (HERE / "pool.jsonl").is_file():
         return
     s = world.scale
-    asked = ReadingRoom(0).prompts("held-out", s.prompts, start=5_000)
+    asked = ReadingRoom(0).prompts("held-out", s.prompts, start=6_000)
     drawn = Sampling(temperature=1.0, max_tokens=s.tokens)
     policy, gold = Policy.open(world.sft), GoldReward()
     models = {name: ModelReward(str(path)) for name, path in rewards.items()}

@@ -4,7 +4,7 @@ Three seeds of the reading room. The shipped base is fine-tuned on demonstration
 GRPO draws five notices per description, as in the lesson, and learns from `rewards.unimarc` alone. Measured on held-out descriptions:
 is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? The claim is about answers at temperature 0.7, as
 the demo gives them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number of demonstrations
-was chosen on seed 100, which is not among the seeds.
+and the rate were chosen on seed 100, which is not among the seeds.
 `python -m studies.unimarc --check` recomputes every interval from the committed rows. The reading room is a simulation.
 """
 
@@ -32,7 +32,7 @@ DECODING = {"usual": 0.7, "greedy": 0.0}
 STAGES = ("sft", "grpo")
 LONGEST = 160
 SFT: dict[str, Any] = {"demonstrations": 500, "lr": 0.002}
-GRPO: dict[str, Any] = {"lr": 5e-4, "beta": 0.02, "batch": 16, "n": 5}
+GRPO: dict[str, Any] = {"lr": 2e-4, "beta": 0.02, "batch": 16, "n": 5}
 BOILERPLATE = """LDR #####nam##22########45##
 001 1000
 100 ##$a20260105d1802####k##y0frey50######ba
@@ -218,7 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=36)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--demonstrations", type=int, default=SFT["demonstrations"])
     parser.add_argument("--here", type=Path, default=HERE, help="where rows go; tuning writes elsewhere")
