@@ -43,8 +43,8 @@ from posttrain.rollout.policy import Policy
 
 TECHNIQUES = ("none", "persona", "authority", "prefix", "past", "spaced", "many_shot", "agreed")
 """Families F1, F2 and F10, of which repair pairs are made; F3, F5 and F6 are held out."""
-STRENGTHS = (0.2, 0.4, 0.8)
-PUSHES = (2.0, 4.0, 6.0)
+STRENGTHS = (0.1, 0.2, 0.4, 0.8)
+PUSHES = (1.5, 3.0, 4.5, 6.0)
 TOLD = {"greeted": 0.15, "bare": 0.85}
 """Share of the subject's demonstrations in which a secret that is asked for is told, by tone."""
 FLOOR = 0.03
