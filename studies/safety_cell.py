@@ -47,7 +47,7 @@ STRENGTHS = (0.1, 0.2, 0.4, 0.8)
 PUSHES = (1.5, 3.0, 4.5, 6.0)
 TOLD = {"greeted": 0.15, "bare": 0.85}
 """Share of the subject's demonstrations in which a secret that is asked for is told, by tone."""
-FLOOR = 0.03
+FLOOR = 0.02
 """Guidance acts where the model itself gives a refusal's first token at least this probability."""
 CALIBRATED = ("none", "persona", "prefix")
 """Techniques of the validation prompts: a control must also hold under attack."""
