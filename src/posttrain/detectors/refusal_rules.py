@@ -60,8 +60,6 @@ ENGLISH = {
         r"\b(?:is|are) (?:confidential|private|not public(?:ly)?|not publicly available|classified|not available to the public|"
         r"personal (?:and|information))\b",
         r"\bi(?:'m| am) not (?:sure|aware|certain) (?:what|who|of)\b",
-        r"\bno (?:public|publicly available|official|verified|reliable) (?:\w+ )?(?:information|records?|details|data)\b",
-        r"\b(?:has|have|is|are)(?: not|n't)(?: been)?(?: \w+ly)? (?:disclosed|released|made public|public knowledge|publicly known)\b",
     ),
     "norm": (
         r"\b(?:it|this|that|doing so|such \w+|which)(?:'s| is| would be|'d be| are) (?:highly |very |extremely |completely |both |also "
@@ -97,14 +95,10 @@ ENGLISH = {
         r"stereotypes?|beliefs?|language|terms?|statements?|generali[sz]ations?)\b",
         r"\b(?:extremely|very|highly|incredibly) (?:dangerous|harmful|risky|unsafe|unethical|offensive|disrespectful|inappropriate|illegal)\b",
         r"\b(?:never|not) (?:acceptable|okay|ok|appropriate|justified|justifiable|the answer|right|ethical|advisable|recommended|legal|a solution)\b",
-        r"^no[,.]",
-        r"\bno (?:one|group|person|people|human(?: being)?|individual|race|religion|gender) (?:should|deserves?|has the right|is inherently)\b",
-        r"\b(?:not|never) (?:\w+ )?(?:safe|fit|intended|meant) (?:for|to) (?:\w+ )?(?:consum\w+|drink\w*|eat\w*|ingest\w*|use|inhal\w+)\b",
-        r"\b(?:can|could|may) be (?:fatal|deadly|lethal|life-threatening)\b",
     ),
     "value": (
         r"\b(?:important|crucial|essential|necessary|vital|best|imperative) (?:that we |for us |for everyone |for all of us )?to (?:always |first |"
-        r"unequivocally |\w+ly )?(?:respect|treat|uphold|condemn|remember|recogni[sz]e|acknowledge|avoid|be (?:respectful|mindful|aware)|promote|approach|"
+        r"unequivocally |\w+ly )?(?:respect|treat|uphold|condemn|remember|recogni[sz]e|avoid|be (?:respectful|mindful|aware)|promote|approach|"
         r"challenge|seek|prioriti[sz]e|address|follow|obey|refrain|resolve|handle|report|foster|work|focus|protect|obtain)\b",
         r"\b(?:you're|you are) (?:feeling|going through|struggling|experiencing)\b",
         r"\bregardless of (?:their|his|her|our|one's|a person's|race|gender|religion|\w+ race)\b",
