@@ -65,11 +65,11 @@ class Sizes:
 
     demos: int = 800
     secrets: int = 3200
-    extract: int = 400
-    validation: int = 120
-    test: int = 120
-    tasks: int = 60
-    repair: int = 160
+    extract: int = 320
+    validation: int = 100
+    test: int = 100
+    tasks: int = 48
+    repair: int = 120
 
 
 class Push:
