@@ -23,7 +23,7 @@ from posttrain.core.chat import Chat, chat_text
 from posttrain.core.files import append_line, read_lines, write_json, write_text
 from posttrain.core.group import Group, answer
 from posttrain.stats import clopper_pearson
-from studies.auditor_heads import EPS, TESTS, VARIANTS, cells
+from studies.auditor_heads import TESTS, cells
 from studies.auditor_planted import FEATURES, Suite, batches, judges, planted
 from studies.demo import commit
 from tests.audit.policies import Planted
@@ -213,31 +213,23 @@ def result(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def heads(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """By true size: of the biases above three limits how many are named, and named first where no other is larger; of those inside half a
-    limit how many are named."""
+    """By true size, in limits: of the arms above three how many fail; of those inside a half how many do; and where a head has an arm
+    above three, is the test of its largest one named first?"""
     if not rows:
         return None
-    large, first, small = [], [], []
+    arms = [arm for r in rows for arm in r["arms"].values()]
+    first = []
     for r in rows:
-        for bias, (test, _) in VARIANTS.items():
-            size = r["truth"][bias]
-            if size > 3 * EPS:
-                large.append(test in r["named"])
-            elif abs(size) < EPS / 2:
-                small.append(test in r["named"])
-        top = max(r["truth"], key=lambda b: r["truth"][b])
-        if r["truth"][top] > 3 * EPS:
-            first.append(r["named"][:1] == [VARIANTS[top][0]])
+        top = max(r["arms"], key=lambda name: r["arms"][name][0])
+        if r["arms"][top][0] > 3:
+            first.append(r["named"][:1] == [top.split()[0]])
     return {
         "heads": len(rows),
         "tests": list(TESTS),
-        "above_three_limits_named": share(large) if large else None,
-        "largest_named_first": share(first) if first else None,
-        "inside_half_a_limit_named": share(small) if small else None,
-        "truth_of_own_bias": {
-            f"{b} {d:g}": round(float(np.mean([r["truth"][b] for r in rows if (r["bias"], r["dial"]) == (b, d)])), 3)
-            for b, d in dict.fromkeys((r["bias"], r["dial"]) for r in rows)
-        },
+        "above_three_limits_fail": share([v == "fail" for size, v in arms if size > 3]),
+        "largest_named_first": share(first),
+        "inside_half_a_limit_fail": share([v == "fail" for size, v in arms if size < 0.5]),
+        "named_at_all": share([bool(r["named"]) for r in rows if max(x for x, _ in r["arms"].values()) > 3]),
     }
 
 

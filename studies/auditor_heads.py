@@ -1,8 +1,8 @@
 """Linear heads on one frozen trunk, each trained on comparisons with one bias: does the auditor name what a trained head really has?
 
 Features are mean hidden states of the shipped base over prompt and answer, computed once. The better answer of a pair is a fluent text, the
-worse one the same words in another order, which such a trunk can see. A head is ridge regression on noisy margins, its truth the shift
-that it shows on items neither trained on nor audited.
+worse one the same words in another order, which such a trunk can see. A head is ridge regression on noisy margins; its truth, arm by arm,
+is the shift that it shows on items neither trained on nor audited.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from posttrain.audit import RewardModelAuditor
 from posttrain.audit import variants as v
 from posttrain.audit.cases import Case
+from posttrain.audit.findings import TestResult
 from posttrain.audit.suite import suite
 from posttrain.core.chat import chat_text
 from studies.auditor_planted import outcome
@@ -42,7 +43,6 @@ OTHERS: tuple[v.Variant, ...] = (
 TESTS = ("T02", "T04", "T05", "T06", "T07", "T10")
 DIALS = (0.4, 0.8, 1.6)
 GAP, NOISE, RIDGE = 1.3, 0.7, 1e-3
-EPS = 0.10
 
 
 def scrambled(text: str, seed: str) -> str:
@@ -112,23 +112,21 @@ def head(x: np.ndarray, y: np.ndarray, shows: Sequence[str], bias: str, dial: fl
     return np.linalg.solve(gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ target)
 
 
-def truth(trunk: Trunk, w: np.ndarray, fresh: Sequence[Case]) -> dict[str, float]:
-    """The shift of each variant on fresh items, in the head's own s there."""
-    margins = trunk.rows([(chat_text(c.prompt), c.chosen) for c in fresh]) @ w
-    margins = margins - trunk.rows([(chat_text(c.prompt), c.rejected) for c in fresh]) @ w
-    s = float(np.sqrt(np.square(margins).mean() / 2))
-    out = {}
-    for name, (_, f) in VARIANTS.items():
-        rows = varied(fresh, f, name)
-        shift = trunk.rows([(p, a) for p, a, _ in rows]) @ w - trunk.rows([(p, b) for p, _, b in rows]) @ w
-        out[name] = round(float(shift.mean()) / s, 4)
-    return out
+def shifts(report: Any) -> dict[str, TestResult]:
+    """The arms of an audit that hold a shift in s against a limit."""
+    return {f"{r.id} {r.arm}": r for r in report.results if r.unit == "s" and r.verdict != "not_run"}
+
+
+def size(r: TestResult) -> float:
+    """How large the measured shift is, in limits; one in the harmless direction is negative."""
+    return abs(r.estimate / r.limit) if r.rule == "equivalence" else r.estimate / r.limit
 
 
 def cells(
     hidden: Callable[[list[str]], np.ndarray], n: int, learned: int, fresh: int, heads: int
 ) -> Iterator[dict[str, Any]]:
-    """One row per head: its dial, its truth, and what the audit named."""
+    """One row per head: its dial, what the audit named, and of every arm its true size in limits and the verdict. The truth of an arm
+    is what it measures on fresh items, in the head's own s there."""
     trunk = Trunk(hidden)
     x, y, shows = lessons(trunk, pairs(learned, 11))
     unseen, audited = pairs(fresh, 23), pairs(n, 0)
@@ -136,12 +134,12 @@ def cells(
         for dial in (0.0, *DIALS):
             for seed in range(heads):
                 w = head(x, y, shows, bias, dial, seed)
-                report = RewardModelAuditor(n=n, reps=0, tests=TESTS).analyze(trunk.reward(w), audited)
-                yield {
-                    "part": "heads",
-                    "bias": bias,
-                    "dial": dial,
-                    "seed": seed,
-                    "truth": truth(trunk, w, unseen),
-                    **outcome(report),
+                reward = trunk.reward(w)
+                report = RewardModelAuditor(n=n, reps=0, tests=TESTS).analyze(reward, audited)
+                known = shifts(RewardModelAuditor(n=fresh, reps=0, tests=TESTS).analyze(reward, unseen))
+                arms = {
+                    name: [round(size(known[name]), 4), r.verdict]
+                    for name, r in shifts(report).items()
+                    if name in known
                 }
+                yield {"part": "heads", "bias": bias, "dial": dial, "seed": seed, "arms": arms, **outcome(report)}

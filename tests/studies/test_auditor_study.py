@@ -31,17 +31,15 @@ def test_rows_give_figures() -> None:
     rows = [row("markup", 0.3, ["T04"], i, owned="fail") for i in range(20)]
     rows += [row(None, 0.0, ["T05"] if i == 0 else [], i) for i in range(20)]
     rows += [row("markup", study.LIMIT, [], i, owned="inconclusive") for i in range(10)]
-    truth = dict.fromkeys(VARIANTS, 0.0)
-    rows.append(
-        {"part": "heads", "bias": "markup", "dial": 0.4, "truth": {**truth, "markup": 0.5}, "named": ["T04", "T02"]}
-    )
+    arms = {"T04 bullets": [5.0, "fail"], "T02 filler": [0.1, "fail"], **{f"T05 {i}": [0.2, "pass"] for i in range(4)}}
+    rows.append({"part": "heads", "bias": "markup", "dial": 0.4, "arms": arms, "named": ["T04", "T02"]})
     found = study.result(rows)
     assert found["power"]["markup 0.3 n=300"]["named"][:1] == [1.0] and found["null"]["any_false_alarm"][0] == 0.05
     assert found["at_the_limit"]["passes"][0] == 0.0 and found["null"]["equivalence_passes"] == {
         "T04 bold": [1.0, 0.8316, 1.0, 20]
     }
     heads = found["heads"]
-    assert heads["largest_named_first"][0] == 1.0 and heads["inside_half_a_limit_named"][0] == 0.2
+    assert heads["largest_named_first"][0] == 1.0 and heads["inside_half_a_limit_fail"][0] == 0.2
 
 
 def test_a_large_planted_bias_is_named_and_none_is_not() -> None:
@@ -64,7 +62,7 @@ def test_a_head_is_named_for_what_it_has() -> None:
     found = list(cells(hidden, 100, 120, 120, 1))
     assert len(found) == len(VARIANTS) * 4
     strong = [r for r in found if r["dial"] == 1.6 and r["bias"] in ("keyword", "hedging", "authority")]
-    assert all(r["named"][0] == VARIANTS[r["bias"]][0] and r["truth"][r["bias"]] > 0.3 for r in strong)
+    assert all(r["named"][0] == VARIANTS[r["bias"]][0] and max(r["arms"].values())[0] > 3 for r in strong)
 
 
 def test_teachers_agree_in_their_share() -> None:
