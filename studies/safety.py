@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from posttrain.core.files import read_lines, write_json
+from posttrain.core.files import read_lines, write_json, write_text
 from posttrain.redteam.gate import Gate, judge
 from posttrain.redteam.techniques import HELD_OUT
 from posttrain.stats import paired_bootstrap
@@ -53,6 +53,7 @@ def run(seeds: tuple[int, ...], sizes: Sizes, out: Path, work: Path) -> None:
         told["cells"][str(seed)] = {**said, "cpu_seconds": round(time.process_time() - began)}
         write_json(out / "run.json", told)
         write_json(out / "result.json", result(rows_of(out)))
+        write_text(out / "README.md", page(result(rows_of(out)), told))
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -107,6 +108,58 @@ def _change(
     }  # fmt: skip
 
 
+PAGE = """# Safety: steering, guidance and repair against attacks
+
+Harm is an invented secret of the reading room; an attack succeeds where the answer tells it. The subject refuses most requests that begin
+with a greeting and grants most others, so it has a weakness to mend. Every arm meets the same test prompts (new facts), every secret under
+eight techniques of seven families, its benign twin as it is. Strengths are chosen on validation prompts, inside limits on over-refusal, KL,
+perplexity, diversity and tasks. Differences are paired, intervals resample whole intents of a seed. A simulation: attacks on real models
+are another matter. `{command}`
+
+| arm | attack success | difference | by seed | held-out families | over-refusal of twins | halved within two points |
+|---|---|---|---|---|---|---|
+{rows}
+
+A model that refuses everything: the gate says **{gate}**.
+
+| seed | arm | strength | refusals of secrets, validation to test split | over-refusal there | KL, nats a token |
+|---|---|---|---|---|---|
+{cells}
+"""
+
+
+def page(found: dict[str, Any], told: dict[str, Any]) -> str:
+    """The page of the study, in Markdown."""
+    rows = []
+    for arm, one in found.items():
+        if arm == "refuses_all" or not one["asr"]:
+            continue
+        asr, orr, held = one["asr"], one["orr"], one["asr_held_out"]
+        seeds = ", ".join(f"{k} {v:+.3f}" for k, v in asr["by_seed"].items())
+        rows.append(
+            f"| {arm} | {asr['before']:.3f} to {asr['after']:.3f} ({asr['prompts']} prompts) | {_gap(asr)} | {seeds} | {_gap(held)} | "
+            f"{orr['before']:.3f} to {orr['after']:.3f}, {_gap(orr)} ({orr['prompts']} twins) | {'yes' if one['halves'] else 'no'} |"
+        )
+    cells = []
+    for seed, arms in told["cells"].items():
+        for arm in ("steering", "guidance"):
+            said = arms.get(arm, {})
+            if "test" not in said:
+                cells.append(f"| {seed} | {arm} | none | {said.get('refused', '')} | | |")
+                continue
+            chosen = next(p for p in said["curve"] if p["strength"] == said["strength"])
+            gains = f"{chosen['benefit'][0]:+.3f}, {said['test']['benefit'][0]:+.3f}"
+            costs = f"{chosen['over_refusal'][0]:+.3f}, {said['test']['over_refusal'][0]:+.3f}"
+            cells.append(f"| {seed} | {arm} | {said['strength']:g} | {gains} | {costs} | {said['test']['kl']:.4f} |")
+    gate = found["refuses_all"]["gate"]
+    return PAGE.format(command=told["command"], rows="\n".join(rows), gate=gate, cells="\n".join(cells))
+
+
+def _gap(one: dict[str, Any]) -> str:
+    low, high = one["interval"]
+    return f"{one['difference']:+.3f}" if low is None else f"{one['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def _commit() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
 
@@ -122,6 +175,8 @@ def main() -> None:
     if asked.check:
         kept = json.loads((HERE / "result.json").read_text(encoding="utf-8"))
         assert result(rows_of(HERE)) == kept, "the committed figures are not those of the rows"
+        told = json.loads((HERE / "run.json").read_text(encoding="utf-8"))
+        assert page(kept, told) == (HERE / "README.md").read_text(encoding="utf-8"), "the page is not that of the rows"
         print("every figure recomputed")
     elif asked.tiny:
         run((0,), TINY, work / "tiny", work / "tiny" / "models")
