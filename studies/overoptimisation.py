@@ -22,7 +22,7 @@ import numpy as np
 from posttrain.core.files import append_line, read_lines, write_json, write_text
 from posttrain.core.group import Group
 from studies.demo import commit
-from studies.overoptimisation_result import result
+from studies.overoptimisation_result import page, result
 
 HERE = Path(__file__).parent / "overoptimisation"
 COMMAND = "make study NAME=overoptimisation"
@@ -259,7 +259,14 @@ def run(scale: Scale, runs: tuple[tuple[str, int], ...], out: Path) -> None:
         if (name, seed) not in done:
             ppo(world, name, seed, rewards)
         print(f"ppo {name} {seed}: {round(time.time() - began)} s", flush=True)
-        write_json(HERE / "result.json", figures())
+        write()
+
+
+def write() -> None:
+    """The result and its page, from the rows that are there."""
+    found = figures()
+    write_json(HERE / "result.json", found)
+    write_text(HERE / "README.md", page(found, (__doc__ or "").split("\n\n")[1]))
 
 
 def figures() -> dict[str, Any]:

@@ -186,3 +186,53 @@ def told(out: dict[str, Any]) -> dict[str, Any]:
         "monitor on seeds 1 and 2": {k: m["good"] and m["timely"] for k, m in judged.items()},
         "ensemble's gold at the end above single's": out["ensemble"].get("separated"),
     }  # fmt: skip
+
+
+def page(found: dict[str, Any], about: str) -> str:
+    """The result as tables."""
+    told, best = found["told"], found["best_of_n"]
+    ns = best["single"]["n"]
+    lines = ["# How far a small proxy reward may be optimised", "", about.strip(), "", "## What was to be shown", ""]
+    lines += [f"- {name}: {_plain(value)}" for name, value in told.items()]
+    lines += [
+        f"- ensemble's minimum against one model at the end of PPO: {found['ensemble'].get('text', 'too few seeds')}"
+    ]
+    lines += [
+        "",
+        "## Best of n, mean gold",
+        "",
+        "| reward | " + " | ".join(f"n = {n}" for n in ns) + " | against one model at the largest n |",
+    ]
+    lines += ["|---" * (len(ns) + 2) + "|"]
+    for name, row in best.items():
+        gain = row.get("gain_at_the_end")
+        golds = " | ".join(f"{x:.3f}" for x in row["gold"])
+        lines.append(
+            f"| {'mean of single models' if name == 'single' else name} | {golds} | {_ends(gain) if gain else ''} |"
+        )
+    lines += ["", "## PPO: greedy answers to 300 held-out prompts", ""]
+    lines += [
+        "| run/seed | gold at each check | proxy at the end | KL at the end, nats | fall from the peak | stopped at | restored |",
+        "|---" * 7 + "|",
+    ]
+    for name, c in found["ppo"].items():
+        kl = next((x for x in reversed(c["kl"]) if x is not None), math.nan)
+        golds, m = ", ".join(f"{x:.2f}" for x in c["gold"]), c["monitor"]
+        stop = "never" if m["stopped"] is None else f"step {m['stopped']}"
+        kept = f"step {m['restored']}, {m['gold_restored']:.3f}"
+        lines.append(f"| {name} | {golds} | {c['proxy'][-1]:+.2f} | {kl:.1f} | {_ends(c['fall'])} | {stop} | {kept} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ends(x: Sequence[float | None]) -> str:
+    return f"{x[0]:+.3f}" + (f" [{x[1]:+.3f}, {x[2]:+.3f}]" if x[1] is not None and x[2] is not None else "")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    return (
+        {True: "yes", False: "**no**", None: "not measured"}.get(value, str(value))
+        if isinstance(value, bool | None)
+        else str(value)
+    )
