@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from posttrain.guard.automaton import DEAD, START, Automaton, State
-from posttrain.guard.fold import EDGE, FOLDING, Folding
+from posttrain.guard.fold import EDGE, FOLDING, Folding, beginnings
 from posttrain.guard.vocabulary import Vocabulary
 
 BROAD = 0.2
@@ -53,8 +53,11 @@ class Bans:
         self._stops_spell = any(self.spelling.tokens[t] is not None for t in self.stop_ids)
         self._sets: OrderedDict[Key, Tensor | None] = OrderedDict()
         self._held = 0
+        self._shortest = min((len(p) for p in self.automaton.paths), default=0)
         self._lay()
         self._whole = self._holding()
+        inside = np.flatnonzero(self.spelling.inside).tolist()
+        self._inside_whole = [t for t in inside if len(self.spelling.tokens[t].path) >= self._shortest]  # type: ignore[union-attr]
         share = len(self._whole[0]) / self.vocabulary.size
         if share > BROAD:
             raise BanTooBroad(
@@ -89,8 +92,7 @@ class Bans:
     def _holding(self) -> list[np.ndarray]:
         """By the class of the character before: ids of the tokens that hold a whole phrase, begun or not; exceptions left aside."""
         s, a = self.spelling, self.automaton
-        shortest = min((len(p) for p in a.paths), default=0)
-        long = [(i, path) for i, path in enumerate(s.paths) if len(path) + 1 >= shortest]
+        long = [(i, path) for i, path in enumerate(s.paths) if len(path) + 1 >= self._shortest]
         begins = a.next[0].get(EDGE, 0)
         plain = np.zeros(len(s.paths), dtype=bool)
         plain[[i for i, path in long if a.walk(0, path) is None]] = True
@@ -146,10 +148,14 @@ class Bans:
 
     def _completing_inside(self, state: State) -> np.ndarray:
         """The same inside a character: tokens that go on with it are tried, all others leave it broken."""
-        inside = self.spelling.inside
-        bodies = self.vocabulary.bodies
-        going = [int(t) for t in np.flatnonzero(inside) if self.automaton.feed(state, bodies[t] or b"") is DEAD]
-        after = self.automaton.broken(state)
+        inside, bodies, a = self.spelling.inside, self.vocabulary.bodies, self.automaton
+        tried = np.flatnonzero(inside)
+        first = state.pending[0]
+        apart = not (state.held or state.node or EDGE in a.next[0] or first >= 0xF0)
+        if apart and beginnings(first, a.folding).isdisjoint(a.next[0]):
+            tried = self._inside_whole  # the character begins no phrase
+        going = [int(t) for t in tried if a.feed(state, bodies[t] or b"") is DEAD]
+        after = a.broken(state)
         if after is DEAD:
             rest = np.array([t for t, body in enumerate(bodies) if body and not inside[t]], dtype=np.int64)
         else:
