@@ -22,6 +22,8 @@ def chromium() -> Iterator[Any]:
             pytest.fail(f"{why}; CI is set, where this test must run")
         pytest.skip(f"{why}; with CI set this is a failure")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=300_000
+        )
         yield browser
         browser.close()

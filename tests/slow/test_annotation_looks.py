@@ -86,7 +86,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     path = tmp_path_factory.mktemp("looks")
     rows = [Group(TALK, tuple(answer(a) for a in ANSWERS[: 2 + i % 3]), facts={"category": "seas"}) for i in range(3)]
-    rows += [group(f"How deep is sea {i}?", f"{i} km", f"**{i}** km", facts={"lang": "en"}) for i in range(40)]
+    rows += [group(f"How deep is sea {i}?", f"{i} km", f"**{i}** km", facts={"lang": "en"}) for i in range(43)]
     opened, first = ledger(path, rows, overlap=2)
     ids = {"ranking": first.id}
     with opened.write() as connection:

@@ -90,14 +90,17 @@ def labels(
     return made
 
 
-def by_team(connection: Connection, queue: Queue, by: Aggregation = "reliable", **options: bool) -> Labels:
+def by_team(
+    connection: Connection, queue: Queue, by: Aggregation = "reliable", keep_ties: bool = False, reviewed: bool = False,
+    judges: bool = False,
+) -> Labels:  # fmt: skip
     """Labels of each group of people for itself: an item has one row per group that judged it, with `team` among its facts.
 
-    Pooled labels call it a draw where groups want different things; these say what each wants. options: those of `labels`.
+    Pooled labels call it a draw where groups want different things; these say what each wants.
     """
     whole = Labels([], settings={"team": "each"})
-    for team in sorted({r.team for r in records(connection, queue.id, judges=options.get("judges", False))}):
-        made = labels(connection, queue, by, team=team, **options)
+    for team in sorted({r.team for r in records(connection, queue.id, judges=judges)}):
+        made = labels(connection, queue, by, keep_ties, team, reviewed=reviewed, judges=judges)
         whole.groups += [replace(g, facts={**g.facts, "team": team}) for g in made.groups]
         whole.reliability |= made.reliability
         whole.dropped += made.dropped

@@ -125,12 +125,12 @@ class Labels(Job):
         with opened(self.ledger).read() as connection:
             queue = queues.find(connection, self.queue)
             version = queues.guide(connection, queue.id).version
-            options = {"keep_ties": self.keep_ties, "reviewed": self.reviewed, "judges": self.judges}
-            made = (
-                labels.by_team(connection, queue, self.by, **options)
-                if self.per_team
-                else labels.labels(connection, queue, self.by, team=self.team, **options)
-            )
+            if self.per_team:
+                made = labels.by_team(connection, queue, self.by, self.keep_ties, self.reviewed, self.judges)
+            else:
+                made = labels.labels(
+                    connection, queue, self.by, self.keep_ties, self.team, reviewed=self.reviewed, judges=self.judges
+                )
             if self.shape == "csv" or self.shape in exchange.OF_JUDGMENTS:
                 judged = self.judges or self.shape == "ledger"
                 table = list(exchange.rows(connection, queue, self.with_names, judged))

@@ -296,10 +296,11 @@ def people(
 
 
 def splits(found: Sequence[Record], question: str, name: str) -> dict[str, dict[str, Interval]]:
-    """Coefficients of parts of the data, where there is more than one part."""
+    """Coefficients of parts of the data, where there is more than one part; what is of no part is left to the whole."""
     parts: dict[str, list[Record]] = defaultdict(list)
     for r in found:
-        parts[str(getattr(r, name))].append(r)
+        if getattr(r, name) is not None:
+            parts[str(getattr(r, name))].append(r)
     if len(parts) < 2:
         return {}
     made = {}

@@ -21,7 +21,7 @@ from posttrain.feedback.server.call import Call
 from posttrain.feedback.server.difference import marked
 from posttrain.feedback.server.figures import heat, intervals
 from posttrain.feedback.server.render import page
-from posttrain.feedback.server.safe_html import markdown
+from posttrain.feedback.server.safe_html import markdown, right_to_left
 from posttrain.feedback.server.work import queue_of
 from posttrain.feedback.tables import adjudication, assignment, event, item, judgment
 from posttrain.stats import Interval
@@ -174,8 +174,10 @@ def _shown(call: Call, content: items.Item, found: Sequence[Record]) -> dict[str
     return {
         "item": content,
         "said": said,
-        "prompt": [{"role": m.role, "html": markdown(m.content)} for m in content.group.prompt],
-        "answers": [markdown(r.text) for r in content.group.responses],
+        "prompt": [
+            {"role": m.role, "html": markdown(m.content), "rtl": right_to_left(m.content)} for m in content.group.prompt
+        ],
+        "answers": [{"html": markdown(r.text), "rtl": right_to_left(r.text)} for r in content.group.responses],
     }
 
 

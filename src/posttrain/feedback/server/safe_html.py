@@ -49,3 +49,9 @@ def markdown(text: str) -> Markup:
 def plain(text: str) -> Markup:
     """The raw text, steering characters marked."""
     return Markup(escape(visible(text)))
+
+
+def right_to_left(text: str) -> bool:
+    """Does the text begin in a right-to-left script?"""
+    first = next((c for c in text if c.isalpha()), "")
+    return "\u0590" <= first <= "\u08ff"

@@ -16,7 +16,7 @@ from posttrain.feedback.ranking_text import RankingError, parse_ranking
 from posttrain.feedback.server.call import Call
 from posttrain.feedback.server.difference import marked
 from posttrain.feedback.server.render import fragment, page
-from posttrain.feedback.server.safe_html import FOLD, markdown, plain
+from posttrain.feedback.server.safe_html import FOLD, markdown, plain, right_to_left
 from posttrain.feedback.server.shapes import Draft, Span, Submission, Undo, parsed
 from posttrain.feedback.steadiness import own
 
@@ -56,7 +56,7 @@ def view(call: Call, connection: Any, queue: queues.Queue, task: assigning.Task 
     if isinstance(task, assigning.Nothing):
         return values | {"why": task.why}
     item = items.read(connection, [task.item])[0]
-    prompt = [{"role": m.role, "html": markdown(m.content), "rtl": _rtl(m.content)} for m in item.group.prompt]
+    prompt = [{"role": m.role, "html": markdown(m.content), "rtl": right_to_left(m.content)} for m in item.group.prompt]
     answers = []
     for place, key in enumerate(task.display):
         text = item.group.responses[key].text
@@ -67,7 +67,7 @@ def view(call: Call, connection: Any, queue: queues.Queue, task: assigning.Task 
                 "raw": plain(text),
                 "text": text,
                 "long": len(text) > FOLD,
-                "rtl": _rtl(text),
+                "rtl": right_to_left(text),
             }
         )
     draft = judging.draft_of(connection, task.id)
@@ -78,12 +78,6 @@ def view(call: Call, connection: Any, queue: queues.Queue, task: assigning.Task 
         "draft": json.dumps(draft),
         "edit": answers[0]["text"] if answers else "",
     }
-
-
-def _rtl(text: str) -> bool:
-    """Does the text begin in a right-to-left script?"""
-    first = next((c for c in text if c.isalpha()), "")
-    return "\u0590" <= first <= "\u08ff"
 
 
 def _open(call: Call, queue_id: str | None = None) -> tuple[queues.Queue, assigning.Task | assigning.Nothing]:
