@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from posttrain.core.group import Group
+from posttrain.data.dimensions import lines_of
 from posttrain.data.diversity import SIZE, diversity, plain
 from posttrain.detectors import language_of
 from posttrain.detectors.repetition import units
@@ -65,6 +66,8 @@ def card(groups: Sequence[Group], record: Mapping[str, Any], name: str) -> str:
         lines += ["Rows made by models are not human-validated.", ""]
     lines += ["## Length in words", "", *_table(told["words"]), "", f"Cost of the rows made: {told['cost']:.4f}", ""]
     lines += ["## Dropped", "", *(_table(record.get("dropped", {})) if record.get("dropped") else ["nothing"]), ""]
+    if record.get("dimensions"):
+        lines += ["## Clarity, accuracy, style, diversity", "", *lines_of(record["dimensions"]), ""]
     leaks = record.get("decontamination")
     lines += ["## Test items looked for", ""]
     lines += (

@@ -22,6 +22,7 @@ from posttrain.core.recipe import Spec
 from posttrain.data.card import card, facts_of
 from posttrain.data.decontaminate import Index
 from posttrain.data.dedup import bag_of_words, deduplicate
+from posttrain.data.dimensions import measured
 from posttrain.data.diversity import Collapse, collapse
 from posttrain.data.quality import Quality
 from posttrain.data.read import read
@@ -103,6 +104,12 @@ class DataJob(Job):
     """Files of test items: rows that hold one are dropped."""
     filters: Filters = Filters()
     """Quality: which rows go before duplicates are looked for."""
+    dimensions: bool = True
+    """Measure clarity, accuracy, style and diversity of what stays, for the card."""
+    accuracy: str | dict[str, Any] | None = None
+    """Verifier or judge whose mean mark is the card's accuracy: a name, or its fields."""
+    clarity: str | dict[str, Any] | None = None
+    """Judge whose mean mark is the card's clarity, beside what the texts show by themselves."""
     generations: tuple[str, ...] = ()
     """Earlier generations of this data, the first one the reference: an alarm is raised where diversity was lost."""
 
@@ -131,11 +138,18 @@ class DataJob(Job):
         write_text(self.out + ".dropped.jsonl", "".join(_aside(groups[i], reason) for i, reason in sorted(why.items())))
         reasons = Counter("leaked test item" if r.startswith("holds") else r.partition(" of ")[0] for r in why.values())
         record |= {"kept": len(kept), "dropped": dict(reasons), "lost": dict(written.lost), "hash": written.hash}
+        if self.dimensions:
+            marks = [None if f is None else Criterion.of(f) for f in (self.accuracy, self.clarity)]
+            record["dimensions"] = measured(kept, *marks)
         alarms = self._diversity(kept, record)
         write_json(self.out + ".record.json", record)
         write_text(self.out + ".card.md", card(kept, record, Path(self.out).name))
         write_json(self.out + ".card.json", facts_of(kept, record))
         context.say(f"{len(groups)} rows: {len(kept)} kept, dropped {dict(reasons) or 'none'}; {Path(self.out)}")
+        for low in [d for d in record.get("dimensions", ()) if d["verdict"] == "below"]:
+            context.say(
+                f"  below its line: {low['figure']} ({low['lang']}) {low['value'][0]:.3f}, line {low['line']:g}"
+            )
         for what, n in written.lost.items():
             context.say(f"  not carried by the shape {self.shape} {n} times: {what}")
         for generation, figure, lost in alarms:
