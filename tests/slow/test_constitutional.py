@@ -55,7 +55,13 @@ def test_lab_1_from_seeds_to_one_page(tmp_path: Path) -> None:
     dropped = read_lines(out / "clean.jsonl.dropped.jsonl")
     assert len(groups(out / "clean.jsonl")) + len(dropped) == len(made) and all(r["facts"]["dropped"] for r in dropped)
     told = json.loads((out / "page" / "comparison.json").read_text(encoding="utf-8"))
-    assert list(told["models"]) == ["base", "fifty_rows", "thousand_synthetic", "base + examples"]
+    assert list(told["models"]) == [
+        "base",
+        "fifty_rows",
+        "thousand_synthetic",
+        "synthetic_then_fifty",
+        "base + examples",
+    ]
     assert list(told["by_split"]) == ["held-out", "rare", "new-phrasing", "new-vocabulary", "ood"]
     assert all(value["n"] == 10 for figures in told["by_split"].values() for _, value in figures)
     (source,) = told["rows_behind"]["thousand_synthetic"]
