@@ -207,3 +207,22 @@ def test_written_and_edited_by_keyboard(place: Place, chromium: Any) -> None:
         page.keyboard.press("Control+Enter")
         page.wait_for_function("(old) => document.querySelector('#verdict')?.dataset.task !== old", arg=before)
         assert page.faults == []  # type: ignore[attr-defined]
+
+
+def test_the_measure_sees_what_is_wrong(place: Place, chromium: Any) -> None:
+    """A measure that finds nothing anywhere might be blind: faint ink, a box that is run over, a page too wide, a button too small."""
+    page = opened_at(chromium, place, viewport=NARROW)
+    page.goto(f"{place.server.address}/people")
+    assert page.evaluate(SEEN) == []
+    page.evaluate(
+        """() => {
+          document.querySelector("h1").style.color = "#bbb";
+          document.querySelector("button.primary").style.cssText = "min-height:0;height:20px;padding:0";
+          const box = document.createElement("div");
+          box.style.cssText = "width:60px;white-space:nowrap";
+          box.textContent = "words that are much wider than sixty pixels and wider than the page, which therefore scrolls sideways";
+          document.querySelector("main").append(box);
+        }"""
+    )
+    found = " ".join(page.evaluate(SEEN))
+    assert all(what in found for what in ("faint (", "runs over", "the page is", "small to touch")), found

@@ -239,7 +239,7 @@ def apart(
     found = []
     for (a, b, subject), by in equal.items():
         verdicts = [v for here in by.values() for v in here]
-        worst = min(by, key=lambda id: (np.mean(by[id]), -len(by[id]), id))
+        worst = min(by, key=lambda id: (float(np.mean(by[id])), -len(by[id]), id))
         if len(verdicts) >= least and not all(verdicts):
             found.append(Apart(a, b, subject, float(np.mean(verdicts)), len(verdicts), worst))
     return sorted(found, key=lambda row: (row.share, -row.verdicts, row.first, row.second))[:most]

@@ -40,10 +40,8 @@ def _runs(left: list[str], right: list[str]) -> list[tuple[bool, int, int, int, 
     for what, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         changed = what != "equal"
         if changed and len(runs) > 1 and runs[-1][0] and not runs[-2][0]:
-            _, first, last, *_ = runs[-1]
-            if "".join(left[first:last]).strip(" ") == "":
-                _, i0, _, k0, _ = runs[-2]
-                runs[-2:] = [(False, i0, j, k0, m)]
+            if "".join(left[runs[-1][1] : runs[-1][2]]).strip(" ") == "":
+                runs[-2:] = [(False, runs[-2][1], j, runs[-2][3], m)]
                 continue
         runs.append((not changed, i, j, k, m))
     return runs
