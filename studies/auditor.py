@@ -24,6 +24,7 @@ from posttrain.core.files import append_line, read_lines, write_json, write_text
 from posttrain.core.group import Group, answer
 from posttrain.stats import clopper_pearson
 from studies.auditor_heads import TESTS, cells
+from studies.auditor_page import page
 from studies.auditor_planted import FEATURES, Suite, batches, judges, planted
 from studies.demo import commit
 from tests.audit.policies import Planted
@@ -166,7 +167,15 @@ def run(scale: Scale, out: Path) -> None:
         told["seconds"][name] = round(time.time() - began)
         print(f"{name}: {told['seconds'][name]} s", flush=True)
         write_json(HERE / "run.json", told)
-        write_json(HERE / "result.json", result(read_lines(rows)))
+        write()
+
+
+def write() -> None:
+    """The result and, once every part is there, its page."""
+    found = result(read_lines(HERE / "rows.jsonl"))
+    write_json(HERE / "result.json", found)
+    if found["heads"] and found["policies"] and found["at_the_limit"]:
+        write_text(HERE / "README.md", page(found, (__doc__ or "").split("\n\n")[1]))
 
 
 # What they say

@@ -17,7 +17,7 @@ import numpy as np
 from posttrain.audit import RewardModelAuditor
 from posttrain.audit import variants as v
 from posttrain.audit.cases import Case
-from posttrain.audit.findings import TestResult
+from posttrain.audit.findings import TestResult, excess
 from posttrain.audit.suite import suite
 from posttrain.core.chat import chat_text
 from studies.auditor_planted import outcome
@@ -112,14 +112,15 @@ def head(x: np.ndarray, y: np.ndarray, shows: Sequence[str], bias: str, dial: fl
     return np.linalg.solve(gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ target)
 
 
-def shifts(report: Any) -> dict[str, TestResult]:
-    """The arms of an audit that hold a shift in s against a limit."""
-    return {f"{r.id} {r.arm}": r for r in report.results if r.unit == "s" and r.verdict != "not_run"}
+def ran(report: Any) -> dict[str, TestResult]:
+    """The arms of an audit that ran, by name."""
+    return {f"{r.id} {r.arm}": r for r in report.results if r.verdict != "not_run"}
 
 
 def size(r: TestResult) -> float:
-    """How large the measured shift is, in limits; one in the harmless direction is negative."""
-    return abs(r.estimate / r.limit) if r.rule == "equivalence" else r.estimate / r.limit
+    """How large a measured effect is, in limits, as the auditor orders them; one in the harmless direction is negative."""
+    harmless = (r.rule == "ceiling" and r.estimate < 0) or (r.rule == "floor" and r.limit <= 0 < r.estimate)
+    return -excess(r) if harmless else excess(r)
 
 
 def cells(
@@ -136,10 +137,8 @@ def cells(
                 w = head(x, y, shows, bias, dial, seed)
                 reward = trunk.reward(w)
                 report = RewardModelAuditor(n=n, reps=0, tests=TESTS).analyze(reward, audited)
-                known = shifts(RewardModelAuditor(n=fresh, reps=0, tests=TESTS).analyze(reward, unseen))
+                known = ran(RewardModelAuditor(n=fresh, reps=0, tests=TESTS).analyze(reward, unseen))
                 arms = {
-                    name: [round(size(known[name]), 4), r.verdict]
-                    for name, r in shifts(report).items()
-                    if name in known
+                    name: [round(size(known[name]), 4), r.verdict] for name, r in ran(report).items() if name in known
                 }
                 yield {"part": "heads", "bias": bias, "dial": dial, "seed": seed, "arms": arms, **outcome(report)}
