@@ -39,9 +39,11 @@ def _runs(left: list[str], right: list[str]) -> list[tuple[bool, int, int, int, 
     runs: list[tuple[bool, int, int, int, int]] = []
     for what, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         changed = what != "equal"
-        if changed and len(runs) > 1 and runs[-1][0] and not runs[-2][0]:
-            if "".join(left[runs[-1][1] : runs[-1][2]]).strip(" ") == "":
-                runs[-2:] = [(False, runs[-2][1], j, runs[-2][3], m)]
-                continue
-        runs.append((not changed, i, j, k, m))
+        between = (
+            "".join(left[runs[-1][1] : runs[-1][2]]) if len(runs) > 1 and runs[-1][0] and not runs[-2][0] else "no"
+        )
+        if changed and not between.strip(" "):
+            runs[-2:] = [(False, runs[-2][1], j, runs[-2][3], m)]
+        else:
+            runs.append((not changed, i, j, k, m))
     return runs
