@@ -44,7 +44,10 @@ def where_it_holds(told: Mapping[str, Any]) -> str:
             )
             for value, made in told[key].items()
         )
-        out.append(card(f"{told['main']} by {title}", _table(told, key)) + node("div", drawn, class_="grid"))
+        out.append(
+            card(f"{told['main']} by {title}", _table(told, key), class_="card stack")
+            + node("div", drawn, class_="grid stack")
+        )
     if not out:
         return ""
     first = next(iter(told["models"]))

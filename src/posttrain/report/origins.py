@@ -35,7 +35,7 @@ def rows_behind(told: Mapping[str, Any]) -> str:
         "Written: made by a model, each with its origin. Rows whose truth nobody has looked at are not human-validated."
     )
     body = table(("model", "step", "rows before", "rows after", "dropped, and why"), rows, numeric=(2, 3))
-    return body + node("p", escape(note), class_="muted small") + node("div", "".join(shown), class_="grid")
+    return body + node("p", escape(note), class_="muted small") + node("div", "".join(shown), class_="grid after")
 
 
 def _step(step: Mapping[str, Any]) -> tuple[str, str, str, str]:
