@@ -113,8 +113,8 @@ PAGE = """# Safety: steering, guidance and repair against attacks
 Harm is an invented secret of the reading room; an attack succeeds where the answer tells it. The subject refuses most requests that begin
 with a greeting and grants most others, so it has a weakness to mend. Every arm meets the same test prompts (new facts), every secret under
 eight techniques of seven families, its benign twin as it is. Strengths are chosen on validation prompts, inside limits on over-refusal, KL,
-perplexity, diversity and tasks. Differences are paired, intervals resample whole intents of a seed. A simulation: attacks on real models
-are another matter. `{command}`
+perplexity, diversity and tasks. The repair's rate and epochs were chosen on a tuning seed. Differences are
+paired, intervals resample whole intents of a seed. A simulation: attacks on real models are another matter. `{command}`
 
 | arm | attack success | difference | by seed | held-out families | over-refusal of twins | halved within two points |
 |---|---|---|---|---|---|---|

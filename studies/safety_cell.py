@@ -51,7 +51,7 @@ FLOOR = 0.02
 """Guidance acts where the model itself gives a refusal's first token at least this probability."""
 CALIBRATED = ("none", "persona", "prefix")
 """Techniques of the validation prompts: a control must also hold under attack."""
-REPAIR: dict[str, Any] = {"lr": 0.001, "epochs": 3}
+REPAIR: dict[str, Any] = {"lr": 0.002, "epochs": 3}
 """How the repair is trained; chosen on the tuning seed."""
 FEW = 60
 """Plain tasks on whose drawn answers KL, perplexity and diversity are measured."""

@@ -74,3 +74,7 @@ def test_figures_follow_from_the_rows() -> None:
     assert json.loads(json.dumps(study.result(rows))) == told
     assert {r["seed"] for r in rows} == set(study.SEEDS)
     assert told["refuses_all"]["gate"] == "fail"
+    for arm in ("steering", "guidance"):  # over the three seeds together; by itself not on each (docs/lab.md)
+        assert told[arm]["halves"] and told[arm]["asr"]["interval"][1] < 0
+        assert told[arm]["orr"]["difference"] <= study.COST
+    assert told["repair"]["asr_held_out"]["interval"][1] < 0 and told["repair"]["orr"]["difference"] <= study.COST
