@@ -149,12 +149,12 @@ class Bans:
     def _completing_inside(self, state: State) -> np.ndarray:
         """The same inside a character: tokens that go on with it are tried, all others leave it broken."""
         inside, bodies, a = self.spelling.inside, self.vocabulary.bodies, self.automaton
-        tried = np.flatnonzero(inside)
+        tried = np.flatnonzero(inside).tolist()
         first = state.pending[0]
         apart = not (state.held or state.node or EDGE in a.next[0] or first >= 0xF0)
         if apart and beginnings(first, a.folding).isdisjoint(a.next[0]):
             tried = self._inside_whole  # the character begins no phrase
-        going = [int(t) for t in tried if a.feed(state, bodies[t] or b"") is DEAD]
+        going = [t for t in tried if a.feed(state, bodies[t] or b"") is DEAD]
         after = a.broken(state)
         if after is DEAD:
             rest = np.array([t for t, body in enumerate(bodies) if body and not inside[t]], dtype=np.int64)
