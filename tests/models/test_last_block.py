@@ -29,7 +29,7 @@ def test_it_equals_the_whole_block(family: str, monkeypatch: pytest.MonkeyPatch)
         assert family not in ("llama", "qwen3")
         return
     made = states_and_gradients(model)
-    monkeypatch.setattr(trunk, "read_only_at", lambda blocks, places: read_only_at([], places))
+    monkeypatch.setattr(trunk, "read_only_at", lambda _, places: read_only_at(None, places))
     whole = states_and_gradients(model)
     for a, b in zip(made, whole, strict=True):
         assert (a is None) == (b is None)
@@ -48,10 +48,25 @@ def test_only_the_rows_that_count_are_computed() -> None:
         hook.remove()
 
 
+def test_a_block_that_is_read_nearly_everywhere_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = tiny("llama", seed=1)
+    batch, seen = layout(ragged()), []
+
+    def noted(*given: Any) -> Any:
+        seen.append(len(given[1]))
+        return read_only_at(*given)
+
+    monkeypatch.setattr(trunk, "read_only_at", noted)
+    for share in (0.6, 0.4):
+        trunk.shared_hidden(model, batch, torch.arange(int(share * batch.T)))
+    assert seen == [int(0.4 * batch.T)]
+
+
 def test_blocks_that_compute_themselves_again_stay_whole() -> None:
     model, _ = tiny("llama", seed=1)
     plain = states_and_gradients(model)
     recompute_blocks(model)
-    assert read_only_at(model.model.layers, torch.tensor([0])).parts == []
+    with read_only_at(model.model, torch.tensor([0])) as parts:
+        assert parts == []
     again = states_and_gradients(model)
     assert all(a is None or torch.allclose(a, b, atol=1e-6) for a, b in zip(plain, again, strict=True))  # type: ignore[arg-type]

@@ -129,14 +129,11 @@ class LocalEngine:
                 before, size = atoms.pop()
                 rows, answers = [*before, r], size + answers
             atoms.append((rows, answers))
-        pieces: list[list[int]] = [[]]
-        held = 0
-        even = batch.T / math.ceil(batch.T / self.token_budget)
+        pieces, held, even = [list[int]()], 0, batch.T / math.ceil(batch.T / self.token_budget)
         for rows, answers in atoms:
             g, prompt = group_of[rows[0]], int(batch.prompt_length[group_of[rows[0]]])
-            size = (
-                answers if pieces[-1] and group_of[pieces[-1][-1]] == g else prompt + answers
-            )  # a piece holds a prompt once
+            known = bool(pieces[-1]) and group_of[pieces[-1][-1]] == g  # a piece holds a prompt once
+            size = answers if known else prompt + answers
             if pieces[-1] and (held + size > self.token_budget or held + size / 2 > even):
                 pieces.append([])
                 held, size = 0, prompt + answers

@@ -6,6 +6,7 @@ is the fallback for models with recurrent layers, soft-capping or sinks, and the
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from posttrain.core.batch import Batch
 from posttrain.models.attention import NAME
 from posttrain.models.kernels import PLANS, Kernel
-from posttrain.models.last_block import read_only_at
+from posttrain.models.last_block import MOST, read_only_at
 
 
 def causal_lm(model: Any) -> Any:
@@ -76,7 +77,7 @@ def hidden(model: nn.Module, batch: Batch, places: Tensor) -> Tensor:
 def shared_hidden(model: nn.Module, batch: Batch, places: Tensor, kernel: Kernel = "buckets") -> Tensor:
     """One pass over the flat stream, batch dimension 1; each prompt token is computed once."""
     trunk = backbone(model)
-    with attention_of(model, NAME), read_only_at(getattr(trunk, "layers", None), places):
+    with attention_of(model, NAME), nullcontext() if len(places) > MOST * batch.T else read_only_at(trunk, places):
         out = trunk(
             input_ids=batch.ids[None], position_ids=batch.position[None], use_cache=False, flat=PLANS[kernel](batch)
         )
