@@ -39,7 +39,7 @@ class Rank(Job):
 
         context = context or Context()
         question: Question = "ranking"
-        ledger, queue = Annotate(ledger=self.ledger, data=self.data, queue=self.queue).prepare(context)
+        ledger, queue, _ = Annotate(ledger=self.ledger, data=self.data, queue=self.queue).prepare(context)
         if queue.settings.question != question:
             raise ValueError(
                 f"queue {queue.name!r} asks to {queue.settings.question}; the terminal only ranks, use `posttrain annotate`"
