@@ -115,7 +115,9 @@ def test_the_card_shows_what_is_below_its_line(tmp_path: Path) -> None:
     DataJob(data=str(source), out=str(tmp_path / "c.jsonl"), near=None, accuracy="exact").run(Context(bars=False))
     card = (tmp_path / "c.jsonl.card.md").read_text(encoding="utf-8")
     table = card[card.index("## Clarity, accuracy, style, diversity") :]
-    assert max(table.index(f"{f} | fr | 0.75") for f in ("style: form of address", "accuracy")) < table.index("not decided")
+    assert max(table.index(f"{f} | fr | 0.75") for f in ("style: form of address", "accuracy")) < table.index(
+        "not decided"
+    )
     DataJob(data=str(source), out=str(tmp_path / "m.jsonl"), near=None).run(Context(bars=False))
     assert "Not measured: accuracy" in (tmp_path / "m.jsonl.card.md").read_text(encoding="utf-8")
     DataJob(data=str(source), out=str(tmp_path / "n.jsonl"), near=None, dimensions=False).run(Context(bars=False))

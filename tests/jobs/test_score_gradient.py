@@ -31,7 +31,7 @@ def mean(reward: ModelReward, suffix: str) -> float:
 
 
 def random_swaps(reward: ModelReward, suffix: str, n: int) -> list[str]:
-    """The suffix with one token replaced by any other, where the text is cut into these tokens again: chance, in the gradient's own moves."""
+    """The suffix with one token replaced by any other, where the text is cut into these tokens again: chance in the same moves."""
     tokenizer = reward.loaded.tokenizer
     ids, draw = tokenizer(suffix, add_special_tokens=False)["input_ids"], random.Random(0)
     out: list[str] = []

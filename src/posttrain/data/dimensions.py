@@ -133,7 +133,7 @@ def _reps(n: int) -> int:
 
 
 def _entry(name: str, lang: str, made: Interval, line: float | None) -> dict[str, Any]:
-    ends = [made.low, made.high] if made.known else [None, None]
+    ends: list[float | None] = [made.low, made.high] if made.known else [None, None]
     said = "no line" if line is None else "not decided"
     if line is not None and made.known:
         said = "holds" if made.low >= line else "below" if made.high < line else "not decided"

@@ -139,8 +139,8 @@ class DataJob(Job):
         reasons = Counter("leaked test item" if r.startswith("holds") else r.partition(" of ")[0] for r in why.values())
         record |= {"kept": len(kept), "dropped": dict(reasons), "lost": dict(written.lost), "hash": written.hash}
         if self.dimensions:
-            marks = [None if f is None else Criterion.of(f) for f in (self.accuracy, self.clarity)]
-            record["dimensions"] = measured(kept, *marks)
+            accuracy, clarity = (None if f is None else Criterion.of(f) for f in (self.accuracy, self.clarity))
+            record["dimensions"] = measured(kept, accuracy, clarity)
         alarms = self._diversity(kept, record)
         write_json(self.out + ".record.json", record)
         write_text(self.out + ".card.md", card(kept, record, Path(self.out).name))
