@@ -49,7 +49,7 @@ class Server:
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         log.close()
-        until = time.monotonic() + 600
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             assert self.process.poll() is None, written.read_text(encoding="utf-8")
             try:
@@ -88,7 +88,7 @@ def sign_in(browser: Any, server: Server, secret: str, **options: Any) -> Page:
     context = browser.new_context(**wanted)
     context.add_cookies([{"name": "posttrain_session", "value": secret, "url": server.address, "httpOnly": True}])
     page: Page = context.new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(20_000)
     page.faults = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda e: page.faults.append(str(e)))  # type: ignore[attr-defined]
     page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)  # type: ignore[attr-defined]

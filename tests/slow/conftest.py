@@ -22,8 +22,6 @@ def chromium() -> Iterator[Any]:
             pytest.fail(f"{why}; CI is set, where this test must run")
         pytest.skip(f"{why}; with CI set this is a failure")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=300_000
-        )
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()

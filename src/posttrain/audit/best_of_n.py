@@ -70,16 +70,13 @@ class Curve:
     fit: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        def ends(c: Interval) -> dict[str, float]:
-            return {"estimate": c.estimate, "low": c.low, "high": c.high, "n": c.n}
-
         return {
             "n": list(self.ns),
             "kl": list(self.kl),
-            "gold": [ends(c) for c in self.gold_ci],
-            "proxy": [ends(c) for c in self.proxy_ci],
+            "gold": [c.to_json() for c in self.gold_ci],
+            "proxy": [c.to_json() for c in self.proxy_ci],
             "peak": self.peak,
-            "fall": ends(self.fall),
+            "fall": self.fall.to_json(),
             "gap_slope": self.gap_slope,
             "fit": self.fit,
         }

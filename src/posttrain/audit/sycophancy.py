@@ -62,23 +62,15 @@ class SycophancyReport:
         return self.sycophancy_score > ALARM
 
     def to_json(self) -> dict[str, Any]:
-        def ends(c: Interval) -> dict[str, Any]:
-            return {
-                "estimate": c.estimate,
-                "low": c.low if c.known else None,
-                "high": c.high if c.known else None,
-                "n": c.n,
-            }
-
         return {
             "schema": "sycophancy/1",
             "sycophancy_score": self.sycophancy_score,
-            "interval": ends(self.ci),
+            "interval": self.ci.to_json(),
             "alarm": self.alarm,
             "verdict": self.verdict,
-            "parts": {k: {**ends(p.s), "arms": dict(p.arms)} for k, p in self.parts.items()},
-            "by_language": {k: ends(c) for k, c in self.by_language.items()},
-            "stubbornness": ends(self.stubbornness),
+            "parts": {k: {**p.s.to_json(), "arms": dict(p.arms)} for k, p in self.parts.items()},
+            "by_language": {k: c.to_json() for k, c in self.by_language.items()},
+            "stubbornness": self.stubbornness.to_json(),
             "missing": list(self.missing),
             **dict(self.about),
         }

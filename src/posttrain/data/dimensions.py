@@ -46,47 +46,8 @@ HIDDEN = re.compile(
 )
 ABBREVIATION = re.compile(r"\b[A-ZÀ-Ý]{2,6}\b")
 KNOWN = frozenset(
-    ("EUR", "USD", "GBP", "ISBN", "ISSN", "DOI", "URL", "PDF", "HTML", "XML", "JSON", "CSV", "SQL", "HTTP", "API")
-    + (
-        "OK",
-        "USA",
-        "UK",
-        "EU",
-        "UN",
-        "UE",
-        "ONU",
-        "TV",
-        "PC",
-        "CPU",
-        "GPU",
-        "RAM",
-        "DNA",
-        "ADN",
-        "AI",
-        "IA",
-        "GPS",
-        "SMS",
-    )
-    + (
-        "II",
-        "III",
-        "IV",
-        "VI",
-        "VII",
-        "VIII",
-        "IX",
-        "XI",
-        "XII",
-        "XIII",
-        "XIV",
-        "XV",
-        "XVI",
-        "XVII",
-        "XVIII",
-        "XIX",
-        "XX",
-        "XXI",
-    )
+    """EUR USD GBP ISBN ISSN DOI URL PDF HTML XML JSON CSV SQL HTTP API OK USA UK EU UN UE ONU TV PC CPU GPU RAM DNA ADN AI IA GPS SMS II
+    III IV VI VII VIII IX XI XII XIII XIV XV XVI XVII XVIII XIX XX XXI""".split()  # noqa: SIM905
 )
 SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 ADDRESS: Mapping[str, tuple[re.Pattern[str], re.Pattern[str]]] = {

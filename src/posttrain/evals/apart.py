@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from posttrain.evals.columns import plain
 from posttrain.evals.pairing import by_id, shared, smallest
 from posttrain.stats import Interval, cluster_bootstrap, paired_bootstrap
 
@@ -66,11 +65,11 @@ def told_apart(rows: Rows, names: Sequence[str], earlier: Rows | None, seed: int
     out: dict[str, dict[str, Any]] = {}
     for fact in FACTS:
         for value, made in figures_apart(rows, fact, kept, seed).items():
-            figures = {n: plain(i) for n, i in made.items()}
+            figures = {n: i.to_json() for n, i in made.items()}
             out.setdefault(fact, {})[value] = {"figures": figures, "differences": {}}
         for name in kept if earlier is not None and fact in out else ():
             for value, (gap, least) in changes_apart(rows, earlier or (), fact, name, seed).items():
-                out[fact][value]["differences"][name] = {**plain(gap), "smallest": least}
+                out[fact][value]["differences"][name] = {**gap.to_json(), "smallest": least}
     return out
 
 

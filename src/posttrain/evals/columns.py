@@ -6,7 +6,6 @@ unknown figures are performance. Alignment is grouped into intentions (did it do
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -138,21 +137,3 @@ def parts_of(made: Sequence[Line], column: str) -> dict[str, list[Line]]:
         if line.where.column == column:
             out.setdefault(line.where.part, []).append(line)
     return out
-
-
-def plain(made: Interval) -> dict[str, Any]:
-    """An interval as JSON; nan (no interval) becomes null."""
-    return {
-        "estimate": made.estimate,
-        "low": made.low if made.known else None,
-        "high": made.high if made.known else None,
-        "n": made.n,
-        "method": made.method,
-        "level": made.level,
-    }
-
-
-def interval(told: Mapping[str, Any]) -> Interval:
-    """Inverse of `plain`."""
-    low, high = (math.nan if told[side] is None else float(told[side]) for side in ("low", "high"))
-    return Interval(told["estimate"], low, high, told["n"], told["method"], told["level"])

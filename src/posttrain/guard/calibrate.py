@@ -66,7 +66,7 @@ class Point:
     def to_json(self) -> dict[str, Any]:
         shown = {n: getattr(self, n) for n in ("strength", "kl", "perplexity", "distinct")}
         spans = {
-            n: [getattr(self, n).estimate, getattr(self, n).low, getattr(self, n).high]
+            n: [getattr(self, n).to_json()[end] for end in ("estimate", "low", "high")]
             for n in ("benefit", "over_refusal", "task")
         }
         return {**shown, **spans, "broken": list(self.broken)}

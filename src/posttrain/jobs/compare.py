@@ -24,7 +24,7 @@ from posttrain.core.run import Run
 from posttrain.data.novelty import marked
 from posttrain.evals import texts as likelihood
 from posttrain.evals.apart import models_apart, most_apart
-from posttrain.evals.columns import lines, place, plain
+from posttrain.evals.columns import lines, place
 from posttrain.evals.front import front
 from posttrain.evals.pairing import duel, forgetting, tax
 from posttrain.jobs import assembly
@@ -181,7 +181,7 @@ class Compare(Job):
             for n, path in named.items()
             if n != self.kl_to
         }
-        return {n: plain(cluster_bootstrap(r, seed=self.seed)) for n, r in ratios.items()}
+        return {n: cluster_bootstrap(r, seed=self.seed).to_json() for n, r in ratios.items()}
 
     def _baselines(self, asked: Sequence[Group], context: Context) -> dict[str, list[Group]]:
         out: dict[str, list[Group]] = {}
@@ -247,7 +247,9 @@ class Compare(Job):
         return {
             "main": main,
             "models": {n: {"path": named.get(n, named[stages[0]]), "trained": n in stages} for n in names},
-            "lines": {n: [x.to_json() | {"value": plain(x.value)} for x in lines(measured[n].metrics)] for n in names},
+            "lines": {
+                n: [x.to_json() | {"value": x.value.to_json()} for x in lines(measured[n].metrics)] for n in names
+            },
             "about": {n: _about(measured[n].path) for n in names},
             "title": self.title,
             "means": place(main).means,
@@ -261,7 +263,7 @@ class Compare(Job):
             **self._apart(rows, {n: m.rows for n, m in longer.items()}, main),
             "texts": text_changes({n: measured[n].texts for n in stages}, self.margin, self.seed),
             "by_task": {
-                task: [(s, plain(i)) for s, i in found]
+                task: [(s, i.to_json()) for s, i in found]
                 for task, found in forgetting([(n, rows[n]) for n in stages], main, seed=self.seed).items()
             },
             "bias": {
@@ -279,8 +281,8 @@ class Compare(Job):
         for better, other in dict.fromkeys(pairs):
             made = duel(rows[better], rows[other], main, self.seed)
             if made is not None:
-                told = asdict(made) | {k: plain(getattr(made, k)) for k in ("rate", "difference")}
-                told["equal_length"] = None if made.equal_length is None else plain(made.equal_length)
+                told = asdict(made) | {k: getattr(made, k).to_json() for k in ("rate", "difference")}
+                told["equal_length"] = None if made.equal_length is None else made.equal_length.to_json()
                 out.append({"model": better, "other": other, **told})
         return out
 
@@ -294,9 +296,9 @@ class Compare(Job):
             ("by_lang", "lang", rows),
         ):
             found = models_apart(measured, main, fact, self.seed)
-            out[key] = {v: [(n, plain(i)) for n, i in made["figures"].items()] for v, made in found.items()}
+            out[key] = {v: [(n, i.to_json()) for n, i in made["figures"].items()] for v, made in found.items()}
             out["changes"][key] = {
-                v: {n: {**plain(gap), "smallest": least} for n, (gap, least) in made["changes"].items()}
+                v: {n: {**gap.to_json(), "smallest": least} for n, (gap, least) in made["changes"].items()}
                 for v, made in found.items()
             }
         return out
@@ -311,7 +313,7 @@ class Compare(Job):
             for figure in figures:
                 made = tax(rows[name], rows[base], figure, self.margin, self.seed, place(figure).better == "down")
                 if made is not None:
-                    out.append({"model": name, **asdict(made), "change": plain(made.change)})
+                    out.append({"model": name, **asdict(made), "change": made.change.to_json()})
         return out
 
 
@@ -359,10 +361,10 @@ def text_changes(measured: Mapping[str, Sequence[Mapping[str, Any]]], margin: fl
     out: dict[str, Any] = {}
     for part in likelihood.sources(first):
         for name, rows in measured.items():
-            told = {"perplexity": plain(likelihood.perplexity(likelihood.nats(rows, part, seed))), "margin": margin}
+            told = {"perplexity": likelihood.perplexity(likelihood.nats(rows, part, seed)).to_json(), "margin": margin}
             made = None if rows is first else likelihood.change(rows, first, part, margin, seed)
             if made is not None:
-                told |= {"change": plain(made.nats), "verdict": made.verdict}
+                told |= {"change": made.nats.to_json(), "verdict": made.verdict}
             out.setdefault(part, {})[name] = told
     return out
 
@@ -374,5 +376,5 @@ def _curve(named: Mapping[str, str], measured: Mapping[str, Evaluated], main: st
         told, files = cost_of(path), files_behind(path)
         if told["method"] is not None:
             key = f"{told['method']} on {', '.join(files)}"
-            found.setdefault(key, []).append([told["rows"], name, plain(measured[name].metrics[main])])
+            found.setdefault(key, []).append([told["rows"], name, measured[name].metrics[main].to_json()])
     return {m: sorted(made) for m, made in found.items() if len({rows for rows, *_ in made}) > 1}

@@ -24,7 +24,6 @@ from posttrain.jobs import assembly
 from posttrain.jobs.annotate import DEFAULT
 from posttrain.jobs.feedback import opened
 from posttrain.jobs.job import Context, Job, as_data
-from posttrain.stats import Interval
 
 
 class Duel(Job):
@@ -147,12 +146,6 @@ def people_say(ledger: str, queue: str, names: tuple[str, str] | None, seed: int
         f"by {found.people} people ({found.wins} wins, {found.ties} ties, {found.losses} losses, {found.both_bad} both bad)"
     )
     return {
-        "first": first, "second": second, "rate": plain(found.rate), **counts, "text": text,
-        "by_person": {who.get(w, w): plain(i) for w, i in found.by_person.items()},
+        "first": first, "second": second, "rate": found.rate.to_json(), **counts, "text": text,
+        "by_person": {who.get(w, w): i.to_json() for w, i in found.by_person.items()},
     }  # fmt: skip
-
-
-def plain(interval: Interval) -> dict[str, Any]:
-    """An interval as JSON; what is not known is null."""
-    values = {k: getattr(interval, k) for k in ("estimate", "low", "high")}
-    return {**{k: None if v != v else v for k, v in values.items()}, "n": interval.n, "method": interval.method}

@@ -31,7 +31,7 @@ from posttrain.data.novelty import marked
 from posttrain.evals import lm_eval, row_figures
 from posttrain.evals import texts as likelihood
 from posttrain.evals.apart import told_apart
-from posttrain.evals.columns import interval, lines, plain
+from posttrain.evals.columns import lines
 from posttrain.evals.pairing import differences, duel
 from posttrain.evals.shape import shape_of
 from posttrain.jobs import assembly, evaluate_values
@@ -141,12 +141,12 @@ class Evaluate(Job):
         earlier = None if self.against is None else read_result(Path(self.against)).rows
         paired = {} if earlier is None else differences(rows, earlier, self.seed)
         Run(stage.out).start({"job": self.name, **self.model_dump(mode="json")})
-        body = {"rows": len(rows), **about, "metrics": {k: plain(v) for k, v in metrics.items()}}
+        body = {"rows": len(rows), **about, "metrics": {k: v.to_json() for k, v in metrics.items()}}
         body["apart"] = told_apart(rows, list(metrics), earlier, self.seed)
         if earlier is not None:
             body["against"] = {
                 "path": self.against,
-                "differences": {k: {**plain(d), "smallest": least} for k, (d, least) in paired.items()},
+                "differences": {k: {**d.to_json(), "smallest": least} for k, (d, least) in paired.items()},
                 "wins": wins(rows, earlier, self.seed),
             }
         write_json(files[0], body)
@@ -258,8 +258,8 @@ def wins(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]],
     judged = [n for n in names if n in ("human", "gold", "reward") or n.startswith("judge/")]
     made = {n: duel(rows, others, n, seed) for n in judged}
     return {
-        n: {"win": d.win, "tie": d.tie, "loss": d.loss, "rate": plain(d.rate), "n": d.n}
-        | {"equal_length": None if d.equal_length is None else plain(d.equal_length)}
+        n: {"win": d.win, "tie": d.tie, "loss": d.loss, "rate": d.rate.to_json(), "n": d.n}
+        | {"equal_length": None if d.equal_length is None else d.equal_length.to_json()}
         for n, d in made.items()
         if d is not None
     }
@@ -348,7 +348,7 @@ def summary(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Inter
 def read_result(path: Path) -> Evaluated:
     """What an earlier run of the same job wrote."""
     body = json.loads((path / "eval.json").read_text(encoding="utf-8"))
-    metrics = {name: interval(told) for name, told in body["metrics"].items()}
+    metrics = {name: Interval.from_json(told) for name, told in body["metrics"].items()}
     return Evaluated(
         metrics,
         read_lines(path / "rows.jsonl"),

@@ -61,20 +61,12 @@ class Agree(Job):
         for a in made.apart:
             pair = f"{who.get(a.first, a.first)} and {who.get(a.second, a.second)}"
             print(f"  {pair}{' on ' + a.on if a.on else ''}: {a.share:.0%} of {a.verdicts} verdicts are equal")
-        plain = {t: {n: _plain(i) for n, i in v.items()} for t, v in sections.items() if v}
+        plain = {t: {n: i.to_json() for n, i in v.items()} for t, v in sections.items() if v}
         body = {"queue": queue.name, "items": made.items, "people": made.raters, "judgments": made.judgments, **plain}
         body["apart"] = [asdict(a) for a in made.apart]
         if self.out is not None:
             write_json(self.out, body)
         return body
-
-
-def _plain(interval: Any) -> dict[str, Any]:
-    value = {
-        k: None if math.isnan(v) else v
-        for k, v in (("estimate", interval.estimate), ("low", interval.low), ("high", interval.high))
-    }
-    return {**value, "n": interval.n, "method": interval.method}
 
 
 class Labels(Job):

@@ -18,7 +18,6 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveInt
 
 from posttrain.core.files import write_json, write_text
-from posttrain.evals.columns import plain
 from posttrain.jobs.evaluate import Evaluate, Evaluated
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.stage import Stage, paths_of
@@ -71,7 +70,7 @@ class Gap(Job):
         body = {
             "figure": figure,
             "prompts": found["share"].n,
-            **{name: plain(made) for name, made in found.items()},
+            **{name: made.to_json() for name, made in found.items()},
             "sure_gap": found["gap"].low > 0,
         }
         files = (stage.out / "gap.json", stage.out / "report.html")

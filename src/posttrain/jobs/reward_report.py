@@ -18,7 +18,6 @@ from pydantic import PositiveInt
 
 from posttrain.core.files import write_json, write_text
 from posttrain.core.group import Group
-from posttrain.evals.columns import plain
 from posttrain.jobs import assembly
 from posttrain.jobs.job import Context, Job, Source
 from posttrain.jobs.scoring import ModelReward
@@ -167,12 +166,12 @@ def trusted(found: Comparisons, bins: int = 15, seed: int = 0) -> dict[str, Any]
     for when, at in (("before", 1.0), ("after", temperature)):
         said = stated(judge.margin, at)
         made = excess_ece(said, judge.won, bins, seed=seed)
-        body[when] = {"ece": made.ece, "floor": made.floor, "excess": plain(made.excess)}
+        body[when] = {"ece": made.ece, "floor": made.floor, "excess": made.excess.to_json()}
         body["plots"][when] = reliability(said, judge.won, bins)
-    body["accuracy"] = plain(cluster_bootstrap((~judge.wrong).astype(float), judge.prompt, seed=seed))
+    body["accuracy"] = cluster_bootstrap((~judge.wrong).astype(float), judge.prompt, seed=seed).to_json()
     body["spread"] = float(judge.spread.mean())
     doubt = disagreement(found)
-    body["doubt"] = None if doubt is None else plain(doubt)
+    body["doubt"] = None if doubt is None else doubt.to_json()
     return body
 
 

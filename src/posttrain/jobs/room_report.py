@@ -151,7 +151,7 @@ class RoomReport(Job):
             return {"estimate": 0.0, "low": 0.0, "high": 0.0, "method": "the reference itself"}
         ratios = log_ratios(stage.model, self.reference, groups[:KL_PROMPTS], self.max_tokens, self.seed)
         kl = cluster_bootstrap(ratios, seed=self.seed)
-        return {"estimate": kl.estimate, "low": kl.low, "high": kl.high, "method": kl.method}
+        return kl.to_json()
 
     def _winner(self, a: str, b: str, scored: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
         for name in (a, b):
@@ -162,7 +162,7 @@ class RoomReport(Job):
         return {
             "a": a,
             "b": b,
-            "difference": _plain(found.interval.within(-1, 1)),
+            "difference": found.interval.within(-1, 1).to_json(),
             "bound": found.bound,
             "separated": found.separated,
             "seeds": dict(found.by_seed),
@@ -177,7 +177,7 @@ class RoomReport(Job):
                 mine = [g for g in groups if g.facts["task"] == task]
                 if len(mine) >= 2:
                     found = cluster_bootstrap(values(mine), seed=self.seed).within(0, 1)
-                    out.setdefault(task, {})[name] = _plain(found)
+                    out.setdefault(task, {})[name] = found.to_json()
         return out
 
     def _side_by_side(self, scored: Mapping[str, Sequence[Group]]) -> list[dict[str, Any]]:
@@ -243,14 +243,14 @@ def reward_accuracy(groups: Sequence[Group]) -> dict[str, Any]:
         if mine:
             right = sum(hits[k] for k in mine)
             by_gap.append(
-                {"gap": f"{low:.1f}-{min(high, 1.0):.1f}", "accuracy": _plain(wilson(round(right), len(mine)))}
+                {"gap": f"{low:.1f}-{min(high, 1.0):.1f}", "accuracy": wilson(round(right), len(mine)).to_json()}
             )
     accuracy = (
         cluster_bootstrap(hits, prompt).within(0, 1)
         if len(set(prompt)) > 1
         else Interval(float("nan"), 0.0, 1.0, 0, "none", 0.95)
     )
-    return {"accuracy": _plain(accuracy), "pairs": len(hits), "prompts": len(set(prompt)), "by_gap": by_gap}
+    return {"accuracy": accuracy.to_json(), "pairs": len(hits), "prompts": len(set(prompt)), "by_gap": by_gap}
 
 
 def seconds_of(path: str) -> float:
@@ -260,11 +260,6 @@ def seconds_of(path: str) -> float:
         if manifest.is_file():
             return float(json.loads(manifest.read_text(encoding="utf-8")).get("seconds", 0.0))
     return 0.0
-
-
-def _plain(interval: Interval) -> dict[str, Any]:
-    low, high = (interval.low, interval.high) if interval.known else (None, None)
-    return {"estimate": interval.estimate, "low": low, "high": high, "n": interval.n, "method": interval.method}
 
 
 def _interval(stage: Mapping[str, Any]) -> str:

@@ -57,8 +57,8 @@ class WinRate(Job):
             "judge": self.judge,
             "labelled": len(found.human),
             "judged_only": len(found.judged_only),
-            "joined": _plain(made.interval),
-            "people_alone": _plain(made.human),
+            "joined": made.interval.to_json(),
+            "people_alone": made.human.to_json(),
             "judge_alone": made.judge,
             "weight": made.weight,
             "left_out": dict(found.left),
@@ -69,7 +69,3 @@ class WinRate(Job):
         if self.out is not None:
             write_json(self.out, body)
         return body
-
-
-def _plain(interval: Any) -> dict[str, Any]:
-    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "n": interval.n}

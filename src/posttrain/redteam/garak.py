@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from posttrain.redteam.rates import LEVEL, interval_json
+from posttrain.redteam.rates import LEVEL
 from posttrain.stats import cluster_bootstrap
 
 
@@ -47,7 +47,7 @@ def read_garak(path: str | Path) -> dict[str, Any]:
     found = {}
     for (probe, detector), (values, clusters) in sorted(hits.items()):
         if values:
-            found[f"{probe}/{detector}"] = interval_json(cluster_bootstrap(values, clusters, reps=2000, level=LEVEL))
+            found[f"{probe}/{detector}"] = cluster_bootstrap(values, clusters, reps=2000, level=LEVEL).to_json()
     return {
         "probes": sorted({str(e["probe"]) for e in evals}),
         "families": sorted({str(e["probe"]).removeprefix("probes.").split(".")[0] for e in evals}),

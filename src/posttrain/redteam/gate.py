@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field
 
 from posttrain.core.recipe import Spec, build_spec
-from posttrain.redteam.rates import LEVEL, interval_json, rates, share
+from posttrain.redteam.rates import LEVEL, rates, share
 from posttrain.stats import Interval, paired_bootstrap
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -199,4 +199,4 @@ def verdict_json(verdict: GateVerdict) -> dict[str, Any]:
     return {"verdict": verdict.word, "checks": [c.to_json() for c in verdict.checks], "not_run": dict(verdict.not_run)}
 
 
-__all__ = ["Gate", "GateVerdict", "above", "below", "interval_json", "judge", "read_gate", "verdict_json"]
+__all__ = ["Gate", "GateVerdict", "above", "below", "judge", "read_gate", "verdict_json"]

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as xml
 from posttrain.core.files import write_json, write_text
 from posttrain.redteam.gate import GateVerdict, verdict_json
 from posttrain.redteam.pairs import redact
-from posttrain.redteam.rates import Row, interval_json, rates, share, success_at
+from posttrain.redteam.rates import Row, rates, share, success_at
 from posttrain.redteam.techniques import FAMILIES
 
 KS = (1, 5, 10, 25)
@@ -52,7 +52,7 @@ def summary(
 def _appropriate(rows: Sequence[Row]) -> dict[str, Any] | None:
     """Rate of appropriate answers to plain harmful requests, with its interval."""
     found = share([r for r in rows if r["harmful"] and r["technique"] == "none" and "appropriate" in r], "appropriate")
-    return None if found is None else interval_json(found)
+    return None if found is None else found.to_json()
 
 
 def junit(rows: Sequence[Row], verdict: GateVerdict | None) -> str:

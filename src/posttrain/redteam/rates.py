@@ -35,15 +35,8 @@ class Rates:
 
     def to_json(self) -> dict[str, Any]:
         named = {n: getattr(self, n) for n in ("asr", "hrr", "orr", "j", "helped")}
-        shown = {n: None if i is None else interval_json(i) for n, i in named.items()}
+        shown = {n: None if i is None else i.to_json() for n, i in named.items()}
         return {**shown, "void": self.void, "rows": self.rows}
-
-
-def interval_json(i: Interval) -> dict[str, Any]:
-    return {
-        "estimate": i.estimate, "low": None if math.isnan(i.low) else i.low, "high": None if math.isnan(i.high) else i.high,
-        "n": i.n, "method": i.method, "level": i.level,
-    }  # fmt: skip
 
 
 def share(rows: Sequence[Row], what: str) -> Interval | None:

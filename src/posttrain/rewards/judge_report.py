@@ -6,7 +6,6 @@ the judge gives beyond them; without them it is only a lean, and says so. Zheng 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +68,7 @@ class JudgeReport:
         told: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            told[name] = _plain(value) if isinstance(value, Interval) else value
+            told[name] = value.to_json() if isinstance(value, Interval) else value
         return told
 
     def lines(self) -> list[str]:
@@ -83,18 +82,6 @@ class JudgeReport:
             if made is not None:
                 out.append(f"  {name:<10} {made}  ({told}, n = {made.n})")
         return out + [f"  warning: {w}" for w in self.warnings]
-
-
-def _plain(made: Interval) -> dict[str, Any]:
-    ends = [None if math.isnan(v) else v for v in (made.low, made.high)]
-    return {
-        "estimate": made.estimate,
-        "low": ends[0],
-        "high": ends[1],
-        "n": made.n,
-        "method": made.method,
-        "level": made.level,
-    }
 
 
 def _mean(values: Sequence[float], prompts: Sequence[str], low: float = -1.0) -> Interval | None:

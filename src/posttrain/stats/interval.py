@@ -7,8 +7,9 @@ intervals.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +37,18 @@ class Interval:
     def within(self, low: float, high: float) -> Interval:
         """The interval cut to the range that the figure can take (nan ends stay)."""
         return replace(self, low=max(self.low, low), high=min(self.high, high)) if self.known else self
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields for a file: what is not known (nan), or has no bound, is null."""
+        ends = {k: v if math.isfinite(v) else None for k, v in (("low", self.low), ("high", self.high))}
+        estimate = self.estimate if math.isfinite(self.estimate) else None
+        return {"estimate": estimate, **ends, "n": self.n, "method": self.method, "level": self.level}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Interval:
+        """Inverse of `to_json`; an end that is null is nan again. Raises KeyError where a field is missing."""
+        estimate, low, high = (math.nan if told[k] is None else float(told[k]) for k in ("estimate", "low", "high"))
+        return cls(estimate, low, high, told["n"], told["method"], told["level"])
 
     @property
     def known(self) -> bool:

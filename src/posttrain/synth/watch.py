@@ -60,18 +60,15 @@ def distinct(texts: Sequence[str], n: int = 2) -> float:
 def alarms(rounds: Sequence[dict[str, Any]]) -> list[str]:
     """What a person should look at, one line each."""
     first, last, out = rounds[0], rounds[-1], []
-    if last["length"]["low"] > GROWN:
+    if Interval.from_json(last["length"]).low > GROWN:
         out.append(f"answers have grown to {last['length']['estimate']:.2f} times their length")
-    if last["benign_refusals"] and last["benign_refusals"]["low"] > first["benign_refusals"]["high"]:
+    benign = [Interval.from_json(r["benign_refusals"]) for r in (first, last) if r["benign_refusals"]]
+    if len(benign) == 2 and benign[1].low > benign[0].high:
         out.append(f"{last['benign_refusals']['estimate']:.0%} of benign requests are refused now")
     if last["distinct_2"] < (1 - LOST) * first["distinct_2"]:
         out.append(f"distinct word pairs fell from {first['distinct_2']:.3f} to {last['distinct_2']:.3f}")
     return out
 
 
-def _told(values: Sequence[float]) -> dict[str, float]:
-    if len(values) < 2:
-        found = Interval(float(np.mean(values)), float("-inf"), float("inf"), len(values), "one answer")
-    else:
-        found = cluster_bootstrap(np.asarray(values, dtype=float))
-    return {"estimate": round(found.estimate, 6), "low": found.low, "high": found.high}
+def _told(values: Sequence[float]) -> dict[str, Any]:
+    return cluster_bootstrap(np.asarray(values, dtype=float)).to_json()

@@ -24,7 +24,6 @@ from posttrain.feedback.server.render import page
 from posttrain.feedback.server.safe_html import markdown, right_to_left
 from posttrain.feedback.server.work import queue_of
 from posttrain.feedback.tables import adjudication, assignment, event, item, judgment
-from posttrain.stats import Interval
 
 _kept: dict[tuple[str, str], tuple[int, Agreement]] = {}
 
@@ -85,17 +84,9 @@ def agreement(call: Call) -> Response:
             "items": made.items,
             "raters": made.raters,
             "judgments": made.judgments,
-            "whole": {k: plain(v) for k, v in made.whole.items()},
+            "whole": {k: v.to_json() for k, v in made.whole.items()},
         }
     )
-
-
-def plain(i: Interval) -> dict[str, Any]:
-    """An interval as JSON; what is not known is null."""
-    value = {
-        k: None if v != v else round(v, 6) for k, v in (("estimate", i.estimate), ("low", i.low), ("high", i.high))
-    }
-    return {**value, "n": i.n, "method": i.method}
 
 
 def people(call: Call, link: str | None = None, error: str | None = None) -> Response:
