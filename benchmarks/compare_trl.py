@@ -13,9 +13,9 @@ reference's log-probs beforehand, and ours beside it (`kept`) reads its own from
 The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory=<ratio>`: our rate over TRL's in either mode. A rate is
 all tokens of the measured steps over all their seconds, because batches of like length (TRL tuned) have steps of very unequal size,
 whose rates do not average to that of a run; medians of the steps' rates are printed beside it. `limit`: what the tuned ratio would be
-if ours ran at the FLOP floor (the operations of a step with shared prompts at the matrix-multiplication peak that this program measures
-first). memory: our larger peak over TRL's smaller one. Raw step times go to benchmarks/results/. POSTTRAIN_BENCH_PYTHON names the
-interpreter of TRL's environment.
+if ours ran at the floor of each phase (`floors.py`: operations at the measured peak, the optimizer's bytes at the measured bandwidth, a
+decode step at its thin products). memory: our larger peak over TRL's smaller one. Raw step times go to benchmarks/results/.
+POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
 """
 
 from __future__ import annotations
@@ -27,19 +27,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # the sides are scripts of this directory, and import their workload by its bare name
 
+import floors  # noqa: E402
 import workload  # noqa: E402
-
-FORWARDS = {"sft": 3, "reward": 3, "dpo": 4, "kto": 4, "grpo": 5, "rloo": 5}
-"""Forward-equivalents of a step: forward and backward are three, a live reference pass a fourth, sampling (each token once) a fifth."""
-KEPT = ("dpo", "kto")
-"""Methods whose reference can be scored beforehand; a step is three forward-equivalents then."""
 
 
 class Side:
@@ -90,40 +85,6 @@ class Side:
         return [s["tokens"] / s["seconds"] for s in self.steps[1:]]
 
 
-def gemm_peak(threads: int) -> float:
-    """FLOP/s of one large fp32 matrix multiplication, best of several."""
-    import torch
-
-    torch.set_num_threads(threads)
-    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1536**3 / best
-
-
-def forward_flops(size: str, row: dict[str, Any], scored: bool, shared: bool) -> float:
-    """Operations of one forward over a group: trunk, attended pairs, and the head at scored positions only."""
-    s = workload.SIZES[size]
-    prompt, answers = len(row["prompt"]), [len(a) for a in row["answers"]]
-    trunk = s.layers * (4 * s.hidden**2 + 3 * s.hidden * s.inner)
-    if shared:
-        tokens = prompt + sum(answers)
-        pairs = prompt * (prompt + 1) / 2 + sum(prompt * a + a * (a + 1) / 2 for a in answers)
-    else:
-        tokens = sum(prompt + a for a in answers)
-        pairs = sum((prompt + a) * (prompt + a + 1) / 2 for a in answers)
-    head = 2 * s.hidden * s.vocab * sum(answers) if scored else 0
-    return 2 * trunk * tokens + head + 4 * s.hidden * s.layers * pairs
-
-
-def step_flops(method: str, size: str, rows: list[dict[str, Any]], shared: bool) -> float:
-    """Operations of all the rows' steps, with the reference's pass left out where it is computed beforehand."""
-    return (FORWARDS[method] - (method in KEPT)) * sum(forward_flops(size, r, method != "reward", shared) for r in rows)
-
-
 def with_answers(method: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows as they are computed: prompts that are answered in the step, each with its answers at their full length."""
     shape = workload.SHAPES[method]
@@ -147,20 +108,23 @@ def sides(method: str, size: str, rounds: int, threads: int, folder: Path) -> di
         for mode in ("default", "tuned")
     }
     ours = {"posttrain": Side([sys.executable, "our_side.py", method, *common], environment, folder / "ours.log")}
-    if method in KEPT:
+    if method in floors.KEPT:
         scores = str(folder / "scores")
         command = [sys.executable, "our_side.py", method, *common, scores]
         ours["kept"] = Side(command, environment, folder / "kept.log")
     return {**ours, **trl}
 
 
-def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, Any]], peak: float) -> dict[str, Any]:
+def report(
+    method: str, size: str, live: dict[str, Side], rows: list[dict[str, Any]], on: floors.Machine
+) -> dict[str, Any]:
     """Medians and ratios; prints one line per side."""
-    per_step = workload.SHAPES[method].groups
-    rows = with_answers(method, rows)
-    flops = {k: step_flops(method, size, rows, k == "shared") for k in ("shared", "dense")}
+    rows, best = with_answers(method, rows), "kept" if "kept" in live else "posttrain"
+    floor = floors.phases(method, size, rows, on, kept=best == "kept")
+    dense = floors.phases(method, size, rows, on, shared=False, kept=best == "kept")
+    steps = len(rows) // workload.SHAPES[method].groups
     tokens = sum(len(r["prompt"]) + len(a) for r in rows for a in r["answers"])
-    floor_rate = tokens / (flops["shared"] / peak)
+    floor_rate = tokens / sum(floor.values())
     rate = {name: side.rate for name, side in live.items()}
     for name, side in live.items():
         low, high = min(side.rates), max(side.rates)
@@ -173,10 +137,13 @@ def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, A
         )
     gap = max(abs(a["loss"] - b["loss"]) for a, b in zip(live["posttrain"].steps, live["default"].steps, strict=True))
     print(f"largest difference of the losses of the same steps, posttrain against TRL default: {gap:.1e}")
-    best = "kept" if "kept" in live else "posttrain"
+    told = ", ".join(f"{name} {1e3 * seconds / steps:.0f} ms" for name, seconds in floor.items())
+    at_peak = sum(floor[name] for name in floor if name not in ("optimizer", "decode"))
+    measured = tokens / rate[best]
     print(
-        f"FLOP floor {floor_rate:.0f} tokens/s at {peak / 1e9:.0f} GFLOP/s; ours reaches {rate[best] / floor_rate:.0%}; "
-        f"dense work is {flops['dense'] / flops['shared']:.2f} times the shared work ({len(rows) // per_step} steps)"
+        f"floor {floor_rate:.0f} tokens/s, a step: {told}, at {on.flops / 1e9:.0f} GFLOP/s and {on.bandwidth / 1e9:.0f} GB/s\n"
+        f"ours reaches {rate[best] / floor_rate:.0%} of it, {at_peak / measured:.0%} of the peak of large products; "
+        f"dense work is {sum(dense.values()) / sum(floor.values()):.2f} times the shared work ({steps} steps)"
     )
     memory = {name: side.steps[-1]["peak"] for name, side in live.items()}
     return {
@@ -186,20 +153,23 @@ def report(method: str, size: str, live: dict[str, Side], rows: list[dict[str, A
         "memory": max(memory["posttrain"], memory[best]) / min(memory["default"], memory["tuned"]),
         "loss_gap": gap,
         "floor_tokens_per_second": floor_rate,
-        "gemm_gflops": peak / 1e9,
+        "floor_ms_a_step": {n: 1e3 * v / steps for n, v in floor.items()},
+        "share_of_peak": at_peak / measured,
+        "gemm_gflops": on.flops / 1e9,
+        "copy_gb_per_s": on.bandwidth / 1e9,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", choices=[*sorted(FORWARDS), "all"], required=True)
+    parser.add_argument("--method", choices=[*sorted(workload.SHAPES), "all"], required=True)
     parser.add_argument("--size", choices=[*sorted(workload.SIZES), "all"], required=True)
     parser.add_argument("--rounds", type=int, default=10, help="steps of each side, the first one is warm-up")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     if given.rounds < 6:
         raise SystemExit("--rounds: at least 6 (a warm-up and five measured steps)")
-    methods = sorted(FORWARDS) if given.method == "all" else [given.method]
+    methods = sorted(workload.SHAPES) if given.method == "all" else [given.method]
     sizes = sorted(workload.SIZES) if given.size == "all" else [given.size]
     lines = [compare(m, s, given.rounds, given.threads) for s in sizes for m in methods]
     if len(lines) > 1:
@@ -209,7 +179,7 @@ def main() -> None:
 def compare(method: str, size: str, rounds: int, threads: int) -> str:
     """One case: run all sides in turn, write the raw times, print and return the last line."""
     rows = workload.rows(method, rounds, workload.SIZES[size].vocab)
-    load, peak = [os.getloadavg()[0]], gemm_peak(threads)
+    load, on = [os.getloadavg()[0]], floors.machine(method, size, threads)
     with tempfile.TemporaryDirectory(prefix="compare-trl-") as name:
         folder = Path(name)
         workload.write_model(folder / "model", size)
@@ -222,7 +192,7 @@ def compare(method: str, size: str, rounds: int, threads: int) -> str:
         for side in live.values():
             side.close()
     print(f"{method} {size}: {rounds - 1} measured rounds, {threads} threads, load {load[0]:.1f}-{max(load):.1f}")
-    result = report(method, size, live, rows, peak)
+    result = report(method, size, live, rows, on)
     raw = {
         "command": f"python -m benchmarks.compare_trl --method {method} --size {size} --rounds {rounds} --threads {threads}",
         "threads": threads,
