@@ -3,8 +3,8 @@
 Three seeds of the reading room. The shipped base is fine-tuned on demonstrations of the cataloguing task (six in ten of them right), then
 GRPO draws five notices per description, as in the lesson, and learns from `rewards.unimarc` alone. Measured on held-out descriptions:
 is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? The claim is about answers at temperature 0.7, as
-the demo gives them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number of demonstrations
-and the rate were chosen on seed 100, which is not among the seeds.
+the demo gives them and as GRPO draws them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number
+of demonstrations, the rate and the temperature of the draws were chosen on seed 100, which is not among the seeds.
 `python -m studies.unimarc --check` recomputes every interval from the committed rows. The reading room is a simulation.
 """
 
@@ -32,7 +32,7 @@ DECODING = {"usual": 0.7, "greedy": 0.0}
 STAGES = ("sft", "grpo")
 LONGEST = 160
 SFT: dict[str, Any] = {"demonstrations": 500, "lr": 0.002}
-GRPO: dict[str, Any] = {"lr": 2e-4, "beta": 0.02, "batch": 16, "n": 5}
+GRPO: dict[str, Any] = {"lr": 2e-4, "beta": 0.02, "temperature": 0.7, "batch": 16, "n": 5}
 BOILERPLATE = """LDR #####nam##22########45##
 001 1000
 100 ##$a20260105d1802####k##y0frey50######ba
@@ -86,7 +86,7 @@ def train(seed: int, out: Path, steps: int, demonstrations: int) -> dict[str, Pa
     }
     grpo = {
         **plain,
-        "method": {"name": "grpo", "beta": GRPO["beta"]},
+        "method": {"name": "grpo", "beta": GRPO["beta"], "temperature": GRPO["temperature"]},
         "model": str(out / "sft"),
         "data": prompts,
         "reward": "unimarc",
