@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field, NonNegativeFloat
@@ -110,9 +111,13 @@ class Ensemble(Criterion):
     """Whose opinions; a reward model with several heads gives one for each."""
     k: NonNegativeFloat = 0.0
     """How much disagreement costs, in standard deviations."""
+    centred: bool = False
+    """Take each opinion less its mean over the answers to the same prompt: a reward model learned from comparisons has no level that
+    means anything across prompts, and the lowest of several would often be whoever is low on that prompt."""
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
-        return joined(self.rewards, groups, lambda votes: _pessimistic(votes, self.k), f"mean - {self.k:g} sd")
+        pool = partial(_pessimistic, k=self.k)
+        return joined(self.rewards, groups, pool, f"mean - {self.k:g} sd", self.centred)
 
     @classmethod
     def example(cls) -> RewardExample:
@@ -126,9 +131,11 @@ class Worst(Criterion):
     name: ClassVar[str] = "worst"
     rewards: Annotated[tuple[one_of(Criterion), ...], Field(min_length=1)]  # type: ignore[valid-type]
     """Whose opinions; a reward model with several heads gives one for each."""
+    centred: bool = False
+    """As in `ensemble`."""
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Score]]:
-        return joined(self.rewards, groups, min, "the lowest")
+        return joined(self.rewards, groups, min, "the lowest", self.centred)
 
     @classmethod
     def example(cls) -> RewardExample:
@@ -143,24 +150,45 @@ def _pessimistic(votes: Sequence[float], k: float) -> float:
 
 
 def joined(
-    members: Sequence[Criterion], groups: Sequence[Group], pool: Callable[[Sequence[float]], float], how: str
+    members: Sequence[Criterion],
+    groups: Sequence[Group],
+    pool: Callable[[Sequence[float]], float],
+    how: str,
+    centred: bool = False,
 ) -> list[list[Score]]:
-    """All opinions of all members on each answer, pooled; parts keep every vote and their spread."""
+    """All opinions of all members on each answer, pooled; parts keep every vote as it was given, and their spread as it was pooled.
+
+    centred: each opinion less its mean over a prompt's answers. Raises ValueError for a prompt with fewer than two.
+    """
     opinions = [member.votes(groups) for member in members]
     out = []
     for i, g in enumerate(groups):
-        row = []
-        for j in range(len(g.responses)):
-            votes = [(m.name, s) for m, said in zip(members, opinions, strict=True) for s in said[i][j]]
-            row.append(_pooled(votes, pool, how))
-        out.append(row)
+        if centred and len(g.responses) < 2:
+            raise ValueError(
+                f"centred opinions need two answers or more to a prompt, got {len(g.responses)} to {g.prompt_text[:60]!r}"
+            )
+        rows = [
+            [(m.name, s) for m, said in zip(members, opinions, strict=True) for s in said[i][j]]
+            for j in range(len(g.responses))
+        ]
+        levels = [_level(column) if centred else 0.0 for column in zip(*rows, strict=True)]
+        out.append([_pooled(votes, levels, pool, how) for votes in rows])
     return out
 
 
-def _pooled(votes: list[tuple[str, Score]], pool: Callable[[Sequence[float]], float], how: str) -> Score:
+def _level(opinions: Sequence[tuple[str, Score]]) -> float:
+    """Mean of one opinion over the answers that it scored."""
+    known = [s.value for _, s in opinions if s.value is not None]
+    return statistics.fmean(known) if known else 0.0
+
+
+def _pooled(
+    votes: list[tuple[str, Score]], levels: Sequence[float], pool: Callable[[Sequence[float]], float], how: str
+) -> Score:
     missing = [f"{n}: {s.why}" for n, s in votes if s.value is None]
     if missing:
         return Score(None, {}, "; ".join(missing))
-    values = [s.value for _, s in votes if s.value is not None]
-    parts = dict(zip(distinct([n for n, _ in votes]), values, strict=True)) | {"spread": statistics.pstdev(values)}
+    given = [s.value for _, s in votes if s.value is not None]
+    values = [v - level for v, level in zip(given, levels, strict=True)]
+    parts = dict(zip(distinct([n for n, _ in votes]), given, strict=True)) | {"spread": statistics.pstdev(values)}
     return Score(pool(values), parts, f"{how} of {len(values)} opinions, {min(values):.3g} to {max(values):.3g}")
