@@ -2,10 +2,11 @@
 
 In the reading room (a simulation) gold is known. Four small reward models learn from 256 pairs of annotators with a mild taste for
 length. Best-of-n, n = 1 .. 256, reads one pool of samples for every n and every reward; PPO runs against one model, against the minimum of
-the four, with a KL target, and with the length taken out. Every few steps gold and proxy of greedy answers to fixed held-out prompts are
-written, and the stop rule (`train.monitors.StopRule`) is replayed on them: seed 0 served to choose learning rate and coefficient, seeds 1
-and 2 judge. Raw rows are kept; `--check` recomputes every figure from them. Design after Gao et al. 2023 (arXiv:2210.10760) and Coste et
-al. 2023 (arXiv:2310.02743).
+the four (each centred on its prompt, where the level of such a model is arbitrary), with a KL target, and with the length taken out. Every
+few steps gold and proxy of greedy answers to fixed held-out prompts are written, and the stop rule (`train.monitors.StopRule`) is replayed
+on them: seed 0 served to choose learning rate and coefficient, seeds 1 and 2 judge. How to pool four opinions was chosen on seed 0; three
+other seeds (new annotated prompts, new models) judge that on best of 64. Raw rows are kept; `--check` recomputes every figure from them.
+Design after Gao et al. 2023 (arXiv:2210.10760) and Coste et al. 2023 (arXiv:2310.02743).
 """
 
 from __future__ import annotations
@@ -45,9 +46,13 @@ class Scale:
     tokens: int = 96
     epochs: float = 3.0
     audited: int = 60
+    judged: int = 300
+    judged_pool: int = 64
 
 
-SMALL = Scale(96, 24, 2, 4, 8, 12, 2, 1, 4, 16, 1.0, 12)
+SMALL = Scale(96, 24, 2, 4, 8, 12, 2, 1, 4, 16, 1.0, 12, 6, 4)
+JUDGING = (1, 2, 3)
+"""Seeds whose reward models nobody has looked at before pooling was chosen."""
 PPO = {"beta": 0.02, "passes": 2}
 RUNS: tuple[tuple[str, int], ...] = (
     ("single", 0), ("minimum", 0), ("single", 1), ("minimum", 1), ("single", 2), ("minimum", 2),
@@ -80,25 +85,29 @@ class World:
         demos = self.job(name="demos.jsonl", job="room-prompts", n=s.demos, answers=True, quality=0.6)
         rate = {"lr": 0.002, "schedule": "cosine", "warmup": 0.05}
         self.sft = self.train("sft", method="sft", model="base", data=str(demos), epochs=1, batch=32, optimizer=rate)
-        asked = self.job(name="asked.jsonl", job="room-prompts", n=s.asked, start=20_000)
         self.job(name="practice.jsonl", job="room-prompts", n=4 * s.asked, start=40_000)
-        self.said = self.job(
-            name="said.jsonl",
-            job="sample",
-            model=str(self.sft),
-            data=str(asked),
-            n=2,
-            temperature=1.0,
-            max_tokens=s.tokens,
-        )
+        self.said = self.answers("", 20_000)
 
-    def preferences(self) -> Path:
+    def answers(self, tag: str, start: int) -> Path:
+        """Two answers to each of some prompts."""
+        s = self.scale
+        asked = self.job(name=f"asked{tag}.jsonl", job="room-prompts", n=s.asked, start=start)
+        drawn = {"n": 2, "temperature": 1.0, "max_tokens": s.tokens}
+        return self.job(name=f"said{tag}.jsonl", job="sample", model=str(self.sft), data=str(asked), **drawn)
+
+    def preferences(self, tag: str, said: Path) -> Path:
         """Pairs of annotators who like length a little: half a point of gold for 100 characters."""
         from posttrain.readingroom.annotators import Annotator, annotate
 
-        groups = [Group.from_json(r) for r in read_lines(self.said)]
+        groups = [Group.from_json(r) for r in read_lines(said)]
         rows = [g for g in annotate(groups, [Annotator("wordy", sharpness=6.0, length=0.5)]) if g.preferences]
-        return self._write("prefs.jsonl", rows)
+        return self._write(f"prefs{tag}.jsonl", rows)
+
+    def members(self, seed: int) -> dict[str, Path]:
+        """An ensemble of its own: other annotated prompts, other bootstraps."""
+        data = self.preferences(f"-{seed}", self.answers(f"-{seed}", 20_000 + 4_000 * seed))
+        at = self.scale.members * seed
+        return {f"{seed}/{i}": self.reward(f"member-{seed}-{i}", data, at + i) for i in range(self.scale.members)}
 
     def _write(self, name: str, rows: list[Group]) -> Path:
         write_text(self.out / name, "".join(json.dumps(g.to_json(), ensure_ascii=False) + "\n" for g in rows))
@@ -123,7 +132,7 @@ class World:
         from posttrain.audit import RewardModelAuditor
         from posttrain.jobs.scoring import ModelReward
 
-        data = self.preferences()
+        data = self.preferences("", self.said)
         made = {f"member {i}": self.reward(f"member-{i}", data, i) for i in range(self.scale.members)}
         made["centred"] = self.reward("centred", data, 0, centring=0.01)
         auditor = RewardModelAuditor(tests=TESTS, n=self.scale.audited, reps=0)
@@ -136,7 +145,7 @@ class World:
         return made
 
 
-def pooled(world: World, rewards: dict[str, Path]) -> None:
+def pooled(world: World, rewards: dict[str, Path], file: str, prompts: int, n: int, start: int) -> None:
     """One row per prompt: gold, length and every model's score of each sample of the pool."""
     from posttrain.core.protocols import Request, Sampling
     from posttrain.jobs.scoring import ModelReward
@@ -144,22 +153,21 @@ def pooled(world: World, rewards: dict[str, Path]) -> None:
     from posttrain.readingroom.gold import GoldReward
     from posttrain.rollout.policy import Policy
 
-    if (HERE / "pool.jsonl").is_file():
+    if (HERE / file).is_file():
         return
-    s = world.scale
-    asked = ReadingRoom(0).prompts("held-out", s.prompts, start=6_000)
-    drawn = Sampling(temperature=1.0, max_tokens=s.tokens)
+    asked = ReadingRoom(0).prompts("held-out", prompts, start=start)
+    drawn = Sampling(temperature=1.0, max_tokens=world.scale.tokens)
     policy, gold = Policy.open(world.sft), GoldReward()
     models = {name: ModelReward(str(path)) for name, path in rewards.items()}
     rows = []
     for g in asked:
-        (made,) = policy.generate([Request(g.prompt, drawn, s.pool, id=g.id, facts=g.facts)])
+        (made,) = policy.generate([Request(g.prompt, drawn, n, id=g.id, facts=g.facts)])
         answered = g.with_responses(made.responses)
         scores = {n: [round(x.value or 0.0, 4) for x in m([answered])[0]] for n, m in models.items()}
         truth = [x.value for x in gold([answered])[0]]
         lengths = [len(r.text.split()) for r in made.responses]
         rows.append({"id": g.id, "task": g.facts["task"], "gold": truth, "length": lengths, "scores": scores})
-    write_text(HERE / "pool.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    write_text(HERE / file, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def slope(world: World, model: Path) -> float:
@@ -179,7 +187,7 @@ def node(world: World, name: str, seed: int, rewards: dict[str, Path]) -> dict[s
     one = members[seed % len(members)]
     method: dict[str, Any] = {"name": "ppo", **PPO}
     if name == "minimum":
-        return {"method": method, "reward": {"name": "worst", "rewards": members}}
+        return {"method": method, "reward": {"name": "worst", "rewards": members, "centred": True}}
     if name == "kl target":
         control = {"name": "adaptive", "target": 3.0}
         return {"method": {**method, "beta": 0.05, "control": control}, "reward": one}
@@ -217,7 +225,8 @@ def probed(world: World, run: Path, reward: dict[str, Any]) -> list[dict[str, An
     from posttrain.train import checkpoint
 
     asked = ReadingRoom(0).prompts("held-out", world.scale.probe)
-    greedy, gold, proxy = Sampling(temperature=0.0, max_tokens=world.scale.tokens), GoldReward(), as_reward_node(reward)
+    greedy, gold = Sampling(temperature=0.0, max_tokens=world.scale.tokens), GoldReward()
+    proxy = as_reward_node({**reward, "centred": False} if "centred" in reward else reward)  # one answer has no level
     rows = []
     for place in [None, *checkpoint.found(run / "checkpoints")]:
         policy = Policy.open(world.sft)
@@ -249,7 +258,9 @@ def run(scale: Scale, runs: tuple[tuple[str, int], ...], out: Path) -> None:
         print(f"{name}: {told['seconds'][name]} s", flush=True)
     rewards: dict[str, Path] = made  # type: ignore[assignment]
     told["audit of member 0"] = world.found
-    pooled(world, rewards)
+    pooled(world, rewards, "pool.jsonl", scale.prompts, scale.pool, 6_000)
+    crowds = {name: path for seed in JUDGING for name, path in world.members(seed).items()}
+    pooled(world, crowds, "judged.jsonl", scale.judged, scale.judged_pool, 8_000)
     told["seconds"]["pool"] = round(time.time() - began)
     print(f"pool: {told['seconds']['pool']} s", flush=True)
     write_json(HERE / "run.json", told)
@@ -271,8 +282,8 @@ def write() -> None:
 
 def figures() -> dict[str, Any]:
     """The result from the rows that are there."""
-    log = HERE / "ppo.jsonl"
-    return result(read_lines(HERE / "pool.jsonl"), read_lines(log) if log.is_file() else [])
+    rows = {n: read_lines(HERE / f"{n}.jsonl") if (HERE / f"{n}.jsonl").is_file() else [] for n in ("judged", "ppo")}
+    return result(read_lines(HERE / "pool.jsonl"), rows["judged"], rows["ppo"])
 
 
 def check() -> None:

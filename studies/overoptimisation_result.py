@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from posttrain.audit.best_of_n import curve
-from posttrain.stats import Interval, cluster_bootstrap, mde
+from posttrain.audit.best_of_n import curve, expected
+from posttrain.stats import Interval, better, cluster_bootstrap, mde
 from posttrain.train.monitors import StopRule, upper
 
 Row = dict[str, Any]
@@ -19,15 +19,16 @@ LATE = 3
 """Checks after a loss beyond what can be detected within which the run should stop."""
 
 
-def result(pool: Sequence[Row], log: Sequence[Row]) -> dict[str, Any]:
-    """Every figure; `told` is the short of it."""
+def result(pool: Sequence[Row], judged: Sequence[Row], log: Sequence[Row]) -> dict[str, Any]:
+    """Every figure; `told` is the short of it. pool, judged: prompts with their samples. log: checks of PPO runs."""
     best = best_of_n(pool) if pool else {}
     runs = {f"{r['run']}/{r['seed']}": r for r in log if r["step"] == 0}
     curves = {
         key: run_curve([x for x in log if (x["run"], x["seed"]) == (r["run"], r["seed"]) and x["step"] >= 0])
         for key, r in runs.items()
     }
-    out: dict[str, Any] = {"best_of_n": best, "ppo": curves, "ensemble": ensemble(log)}
+    out: dict[str, Any] = {"best_of_n": best, "ppo": curves}
+    out["ensemble"] = {"best_of_n": judged_by_seed(judged) if judged else {}, "ppo": ensemble(log)}
     out["told"] = told(out)
     return out
 
@@ -35,11 +36,17 @@ def result(pool: Sequence[Row], log: Sequence[Row]) -> dict[str, Any]:
 # Best of n
 
 
+def pools(members: np.ndarray) -> dict[str, np.ndarray]:
+    """[way] -> scores [pool] from those of members [members, pool], each less its mean on the prompt, where its level is arbitrary."""
+    level = members - members.mean(axis=1, keepdims=True)
+    return {"mean": level.mean(0), "minimum": level.min(0), "mean - 1 sd": level.mean(0) - level.std(0)}
+
+
 def remedies(row: Row) -> dict[str, np.ndarray]:
     """[remedy] -> scores [pool] of one prompt; `single i` is one member of the ensemble."""
     members = np.asarray([v for k, v in row["scores"].items() if k.startswith("member")])
-    out = {f"single {i}": m for i, m in enumerate(members)}
-    out |= {"mean": members.mean(0), "minimum": members.min(0), "mean - 1 sd": members.mean(0) - members.std(0)}
+    out = {f"single {i}": m for i, m in enumerate(members)} | pools(members)
+    out |= {"minimum, levels kept": members.min(0)}
     out |= {name: np.asarray(row["scores"][name]) for name in ("centred", "repaired") if name in row["scores"]}
     return out
 
@@ -80,6 +87,35 @@ def best_of_n(pool: Sequence[Row]) -> dict[str, Any]:
         "length_slope": round(b, 5),
     }
     return out
+
+
+def judged_by_seed(judged: Sequence[Row]) -> dict[str, Any]:
+    """Gold of the best of all samples, each way of pooling less the mean of its single models, by the project's definition of better."""
+    gold = [np.asarray(r["gold"], float) for r in judged]
+    seeds = sorted({name.partition("/")[0] for name in judged[0]["scores"]})
+    gains: dict[str, dict[int, np.ndarray]] = {}
+    for seed in seeds:
+        scores = [np.asarray([v for k, v in r["scores"].items() if k.startswith(f"{seed}/")]) for r in judged]
+        singles = [[s[i] for s in scores] for i in range(len(scores[0]))]
+        single = np.mean([last_gold(proxy, gold) for proxy in singles], axis=0)
+        for way in pools(scores[0]):
+            mine = last_gold([pools(s)[way] for s in scores], gold)
+            gains.setdefault(way, {})[int(seed)] = mine - single
+    return {way: verdict(by_seed) for way, by_seed in gains.items()}
+
+
+def last_gold(proxy: Sequence[np.ndarray], gold: Sequence[np.ndarray]) -> np.ndarray:
+    """[prompts] gold of the sample that a proxy puts first among all of a prompt's."""
+    return np.asarray([expected(p, g, p.size) for p, g in zip(proxy, gold, strict=True)])
+
+
+def verdict(by_seed: dict[int, np.ndarray]) -> dict[str, Any]:
+    """Differences per prompt of several seeds, as the project defines better; only their number where they are too few."""
+    if len(by_seed) < 3 or len(next(iter(by_seed.values()))) < 300:
+        return {"seeds": len(by_seed)}
+    found = better(by_seed)
+    seeds = {str(k): round(v, 5) for k, v in found.by_seed.items()}
+    return {"separated": found.separated, "difference": ends(found.interval), "by_seed": seeds, "text": str(found)}
 
 
 def interval(values: np.ndarray) -> Interval:
@@ -151,19 +187,13 @@ def lost_at(gold: np.ndarray, checks: int) -> int | None:
 
 def ensemble(log: Sequence[Row]) -> dict[str, Any]:
     """Gold at the end, minimum of the ensemble less one model, by the project's definition of better."""
-    from posttrain.stats import better
-
     last: dict[tuple[str, int], Row] = {}
     for r in log:
         if r["step"] >= 0:
             last[r["run"], r["seed"]] = max(last.get((r["run"], r["seed"]), r), r, key=lambda x: x["step"])
     seeds = [s for (run, s) in last if run == "minimum" and ("single", s) in last]
     d = {s: np.subtract(last["minimum", s]["gold"], last["single", s]["gold"]) for s in sorted(seeds)}
-    if len(d) < 3 or len(next(iter(d.values()))) < 300:
-        return {"seeds": len(d)}
-    found = better(d)
-    by_seed = {k: round(v, 5) for k, v in found.by_seed.items()}
-    return {"separated": found.separated, "difference": ends(found.interval), "by_seed": by_seed, "text": str(found)}
+    return verdict(d) if d else {"seeds": 0}
 
 
 def told(out: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +214,10 @@ def told(out: dict[str, Any]) -> dict[str, Any]:
             for k, c in curves.items() if k.startswith("single")
         },
         "monitor on seeds 1 and 2": {k: m["good"] and m["timely"] for k, m in judged.items()},
-        "ensemble's gold at the end above single's": out["ensemble"].get("separated"),
+        "ensemble's gold at the end above single's": {
+            **{f"best of n, {way}": v.get("separated") for way, v in out["ensemble"]["best_of_n"].items()},
+            "PPO, minimum": out["ensemble"]["ppo"].get("separated"),
+        },
     }  # fmt: skip
 
 
@@ -194,9 +227,12 @@ def page(found: dict[str, Any], about: str) -> str:
     ns = best["single"]["n"]
     lines = ["# How far a small proxy reward may be optimised", "", about.strip(), "", "## What was to be shown", ""]
     lines += [f"- {name}: {_plain(value)}" for name, value in told.items()]
-    lines += [
-        f"- ensemble's minimum against one model at the end of PPO: {found['ensemble'].get('text', 'too few seeds')}"
-    ]
+    for way, made in found["ensemble"]["best_of_n"].items():
+        lines.append(
+            f"- ensemble's {way} against its single models at the end of best of n: {made.get('text', 'too few seeds')}"
+        )
+    told_ppo = found["ensemble"]["ppo"].get("text", "too few seeds")
+    lines.append(f"- ensemble's minimum against one model at the end of PPO: {told_ppo}")
     lines += [
         "",
         "## Best of n, mean gold",
