@@ -218,7 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--demonstrations", type=int, default=SFT["demonstrations"])
     parser.add_argument("--here", type=Path, default=HERE, help="where rows go; tuning writes elsewhere")
