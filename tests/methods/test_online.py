@@ -16,7 +16,7 @@ from posttrain.core.recipe import RecipeError
 from posttrain.methods import GRPO, PPO, RLOO, ReinforcePP
 from posttrain.methods.grpo import answered
 from posttrain.objectives.advantages import at_last, flat, gae, leave_one_out, moments, whitened
-from posttrain.objectives.control import PID, Adaptive, Ascent, Constraint, Ledger
+from posttrain.objectives.control import PID, Adaptive, Ascent, Constraint, Ledger, expected
 from posttrain.objectives.endings import Mask, Set, Soft, Subtract
 from posttrain.objectives.kl import K1, K3, MSE, Abs, Full, penalties
 from posttrain.objectives.running import Moments
@@ -157,14 +157,34 @@ def test_endings() -> None:
 def test_adaptive_kl_finds_its_target() -> None:
     """KL falls as beta rises (kl = 3 / beta): from ten times and a tenth of the right coefficient the target is reached."""
     control = Adaptive(target=6.0)
-    assert control.next(0.2, 6.0, 256) == 0.2
-    assert control.next(1.0, 8.0, 256) == pytest.approx(1.05)
-    assert Adaptive(target=6.0, horizon=10_000).next(1.0, 9.0, 256) == pytest.approx(1.00512)
+    assert control.next(0.2, [6.0], 256) == 0.2
+    assert control.next(1.0, [8.0], 256) == pytest.approx(1.05)
+    assert Adaptive(target=6.0, horizon=10_000).next(1.0, [9.0], 256) == pytest.approx(1.00512)
     for start in (5.0, 0.05):
         beta = start
         for _ in range(60):
-            beta = control.next(beta, 3 / beta, 32)
+            beta = control.next(beta, [3 / beta], 32)
         assert beta == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("start", [0.1, 10.0])
+@pytest.mark.parametrize("lookahead", [0, 30])
+def test_looking_ahead_holds_a_slow_kl(lookahead: int, start: float) -> None:
+    """KL goes to 0.6 at a coefficient of 0.03, a hundredth a step: to look at the last KL alone lets beta run away."""
+    control = Adaptive(target=0.6, lookahead=lookahead)
+    beta, kl, recent, seen = 0.03 * start, 0.0, [], []
+    for _ in range(240):
+        kl += min(max((0.2 + 0.4 * 0.03 / beta - kl) / 15, -0.01), 0.01)
+        recent = [*recent, kl][-control.memory :]
+        seen.append(kl)
+        beta = control.next(beta, recent, 32)
+    held = abs(sum(seen[120:]) / 120 / 0.6 - 1) <= 0.2
+    assert held is (lookahead > 0 or start > 1)
+
+
+def test_the_line_ahead() -> None:
+    assert expected([1.0, 2.0, 3.0, 4.0], 10) == pytest.approx(14.0)
+    assert expected([1.0, 2.0, 3.0], 0) == 3.0 and expected([1.0, 5.0], 10) == 5.0
 
 
 def test_old_ppo_settings_work_and_its_names_are_answered() -> None:

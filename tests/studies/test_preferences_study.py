@@ -55,7 +55,7 @@ def test_planted_rows_give_planted_verdicts() -> None:
     found = study.result(rows, {"0": {"ipo": {"margin_nats": 4.0}}})
     assert set(found["claims"]) == {"dpo > sft", "kto > sft"}
     assert found["claims"]["dpo > sft"]["separated"] and not found["claims"]["kto > sft"]["separated"]
-    assert found["ipo_margin_nats"] == [4.0] and found["ipo_target_nats"] == 5.0
+    assert found["ipo_margin_nats"] == [4.0] and found["ipo_target_nats"] == 2.0
     assert all(e["auroc"] > 0.65 and abs(e["excess_ece_after"]) < 0.15 for e in found["ensemble"].values())
 
 

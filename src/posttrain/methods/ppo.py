@@ -120,6 +120,7 @@ class PPO(Method):
     """End a step's passes when the mean of (log ratio)^2 / 2 exceeds this; none never does."""
 
     _beta: float = PrivateAttr(0.0)
+    _kl: list[float] = PrivateAttr(default_factory=list)
     _moments: Moments = PrivateAttr(default_factory=Moments)
     _ledger: Ledger | None = PrivateAttr(None)
 
@@ -239,7 +240,8 @@ class PPO(Method):
 
     def after(self, step: int, metrics: Mapping[str, float], engine: Engine) -> None:
         if "kl_sequence" in metrics:
-            self._beta = self.control.next(self._beta, metrics["kl_sequence"], metrics["answers"])
+            self._kl = [*self._kl, metrics["kl_sequence"]][-self.control.memory :]
+            self._beta = self.control.next(self._beta, self._kl, metrics["answers"])
         if "score_mean" in metrics:
             self._moments = self._moments.joined(metrics["answers"], metrics["score_mean"], metrics["score_variance"])
         if self._ledger is not None and "cost" in metrics:
@@ -247,10 +249,11 @@ class PPO(Method):
 
     def state(self) -> dict[str, Any]:
         ledger = {} if self._ledger is None else self._ledger.state()
-        return {"beta": self._beta, "moments": list(self._moments), "ledger": ledger}
+        return {"beta": self._beta, "kl": self._kl, "moments": list(self._moments), "ledger": ledger}
 
     def load(self, state: Mapping[str, Any]) -> None:
         self._beta, self._moments = float(state["beta"]), Moments(*map(float, state["moments"]))
+        self._kl = [float(kl) for kl in state["kl"]]
         if self._ledger is not None and state["ledger"]:
             self._ledger.load(state["ledger"])
 

@@ -8,7 +8,7 @@ et al. 2020 (arXiv:2007.03964).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -28,8 +28,14 @@ class KLControl(Kind):
 
     family: ClassVar[str] = "kl_control"
 
-    def next(self, beta: float, kl: float, sequences: float) -> float:
-        """The next coefficient. kl: mean over the step's answers of their summed k1, in nats. sequences: answers of the step."""
+    @property
+    def memory(self) -> int:
+        """How many steps' KL it looks at."""
+        return 1
+
+    def next(self, beta: float, recent: Sequence[float], sequences: float) -> float:
+        """The next coefficient. recent: KL of the last steps, newest last: the mean over a step's answers of their summed k1, in nats.
+        sequences: answers of the step."""
         return beta
 
 
@@ -48,9 +54,28 @@ class Adaptive(KLControl):
     horizon: PositiveInt | None = None
     """Answers over which a relative error of 0.2 changes the coefficient by a fifth; none is four steps' worth (the paper: 10,000)."""
 
-    def next(self, beta: float, kl: float, sequences: float) -> float:
+    lookahead: NonNegativeInt = 0
+    """Steps ahead for which the KL is judged, along the line through as many steps behind. A policy answers slowly to its coefficient,
+    and who waits until the target is passed has let the coefficient run away meanwhile; 0 judges the step's own KL, as the paper does."""
+
+    @property
+    def memory(self) -> int:
+        return max(1, self.lookahead)
+
+    def next(self, beta: float, recent: Sequence[float], sequences: float) -> float:
+        kl = expected(recent, self.lookahead)
         error = min(max(kl / self.target - 1, -LARGEST_ERROR), LARGEST_ERROR)
         return beta * (1 + error * sequences / (self.horizon or HORIZON_STEPS * sequences))
+
+
+def expected(recent: Sequence[float], ahead: int) -> float:
+    """Where the least-squares line through some values will be so many steps after the last; the last itself for 0, or for two or fewer."""
+    n = len(recent)
+    if not ahead or n < 3:
+        return recent[-1]
+    middle, mean = (n - 1) / 2, sum(recent) / n
+    slope = sum((i - middle) * (v - mean) for i, v in enumerate(recent)) / (n * (n * n - 1) / 12)
+    return mean + slope * (middle + ahead)
 
 
 class Price(Kind):
