@@ -50,7 +50,6 @@ def test_a_lucky_guess_is_paid_for_its_truth_alone() -> None:
     assert high[0].value == pytest.approx(0.304, abs=0.001)
 
 
-@pytest.mark.skipif(not (unimarc.HERE / "rows.jsonl").is_file(), reason="the study has not been run: no committed rows")
 def test_the_committed_result_follows_from_the_rows() -> None:
     told = json.loads((unimarc.HERE / "run.json").read_text(encoding="utf-8"))
     rows = read_lines(unimarc.HERE / "rows.jsonl")
