@@ -29,7 +29,7 @@ HERE = Path(__file__).parent / "online"
 COMMAND = "make study NAME=online"
 SEEDS, TUNING = (1, 2, 3), 0
 STEPS, KL_STEPS, PROMPTS = 80, 240, 320
-TARGET, WITHIN = 0.6, 0.2
+TARGET, WITHIN = 1.0, 0.2
 """Nats per answer that adaptive KL is to hold, and how near the mean of the second half has to come."""
 BASIS = ("demos", "asked", "held_out", "sft", "answers", "prefs", "reward")
 """Jobs of the demo's recipe that a seed begins with; the reward model passes twice over its comparisons here."""
