@@ -54,9 +54,11 @@ class RewardEnsemble(Method):
     """How many scores are learned; more cost next to nothing, since they share the trunk."""
     centring: NonNegativeFloat = 0.0
     """Weight of (score_i + score_j)^2 per head, which holds the mean of the scores near 0; 0.01 is usual."""
+    likelihood: NonNegativeFloat = 0.0
+    """As in `reward`: every score starts as this times the answer's mean log-probability."""
 
     def needs(self) -> Needs:
-        return Needs(score=self.heads)
+        return Needs(score=self.heads, likelihood=self.likelihood)
 
     def accepts(self, group: Group) -> str | None:
         return not_compared(group)
@@ -92,5 +94,5 @@ class RewardEnsemble(Method):
                 ),
                 "counted by its draws": Anchor(ahead, {"comparison": 1.5 * right}, {"draws": [[3.0, 0.0]]}, fields=two),
             },
-            variants=({"heads": 3, "centring": 0.01},),
+            variants=({"heads": 3, "centring": 0.01}, {"likelihood": 4.0}),
         )
