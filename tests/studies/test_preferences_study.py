@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from posttrain.core.chat import user
+from posttrain.core.files import read_lines
 from posttrain.core.group import Group, answer
 from studies import preferences as study
 
@@ -79,3 +81,10 @@ def test_a_small_cell_runs(tmp_path: Path) -> None:
     rows, told = study.run((0,), study.SMALL, ["ipo"], tmp_path)
     assert Counter(r["cell"] for r in rows)["sft"] == Counter(r["cell"] for r in rows)["ipo"] == study.SMALL.held_out
     assert any(r["cell"] == "ensemble" for r in rows) and "margin_nats" in told["runs"]["0"]["ipo"]
+
+
+def test_committed_rows_give_the_committed_figures() -> None:
+    told = json.loads((study.HERE / "run.json").read_text(encoding="utf-8"))
+    again = json.loads(json.dumps(study.result(read_lines(study.HERE / "rows.jsonl"), told["runs"])))
+    assert again == json.loads((study.HERE / "result.json").read_text(encoding="utf-8"))
+    assert all(again["claims"][f"{name} > sft"]["separated"] for name in study.CELLS if not name.endswith("_flipped"))
