@@ -153,10 +153,9 @@ def run_seed(seed: int, out: Path, scale: Scale, cells: Sequence[str]) -> tuple[
     for name in cells:
         jobs[name] = train(CELLS[name], data, at)
         jobs[f"said_{name}"] = said(f"${name}", f"{at}/held_out.jsonl", scale)
-    jobs["ensemble"] = {
-        **train(Cell({"name": "reward_ensemble", "heads": HEADS}, "pairs", 1e-3), data, at),
-        "epochs": scale.ensemble_epochs,
-    }
+    heads = Cell({"name": "reward_ensemble", "heads": HEADS, "likelihood": 4.0}, "pairs", 1e-4)
+    rate = {"lr": heads.lr, "head_lr": 1e-2, "schedule": "cosine"}
+    jobs["ensemble"] = {**train(heads, data, at), "epochs": scale.ensemble_epochs, "optimizer": rate}
     build({"out": at, "seed": seed, "jobs": jobs}).run(context)
     rows: list[dict[str, Any]] = []
     for name in ("sft", *cells):
