@@ -438,7 +438,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "minibatches": 2,
     },
     "reward": {"centring": 0.1, "likelihood": 2.0},
-    "reward_ensemble": {"heads": 3, "centring": 0.1},
+    "reward_ensemble": {"heads": 3, "centring": 0.1, "likelihood": 2.0},
     "reward_labels": {"good": 2.0, "bad": 2.0},
     "rloo": {
         "beta": 0.5,
