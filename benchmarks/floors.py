@@ -81,9 +81,7 @@ def phases(
     if method in SAMPLED:
         prompts = Forward(0, 0)
         for r in rows:
-            copies = 1 if shared else len(r["answers"])
-            for _ in range(copies):
-                prompts += forward(size, len(r["prompt"]), [], False, True)
+            prompts += forward(size, len(r["prompt"]), [0] * len(r["answers"]), False, shared)
         out["prefill"] = (prompts.products + prompts.attention) / on.flops
         out["decode"] = steps * workload.SHAPES[method].answer * on.decode
     return out

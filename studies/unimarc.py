@@ -4,7 +4,7 @@ Three seeds of the reading room. The shipped base is fine-tuned on demonstration
 GRPO draws five notices per description, as in the lesson, and learns from `rewards.unimarc` alone. Measured on held-out descriptions:
 is a notice valid and faithful (no error at L0 to L2, nothing invented, F at least .9)? The claim is about answers at temperature 0.7, as
 the demo gives them and as GRPO draws them; greedy ones are kept beside them. Boilerplate notices are scored on the same prompts. The number
-of demonstrations, the rate and the temperature of the draws were chosen on seed 100, which is not among the seeds.
+of demonstrations, the rate, the steps and the temperature of the draws were chosen on seed 100; seed 0 had been seen before (docs/lab.md).
 `python -m studies.unimarc --check` recomputes every interval from the committed rows. The reading room is a simulation.
 """
 

@@ -285,6 +285,7 @@ def outcome(training: Training) -> dict[str, Any]:
     timed = ("seconds", "tokens_per_second", "share_of_peak", "memory_mib")
     lines = [json.loads(line) for line in out.metrics.read_text(encoding="utf-8").splitlines()]
     tensors = {n: t for f in sorted(out.model.glob("*.safetensors")) for n, t in load_file(f).items()}
+    manifest = json.loads(out.manifest.read_text(encoding="utf-8"))
     return {
         "metrics": [{k: v for k, v in line.items() if k not in timed} for line in lines],
         "weights": {n: hash_json(t.float().tolist()) for n, t in tensors.items()},
@@ -292,8 +293,8 @@ def outcome(training: Training) -> dict[str, Any]:
         "files": sorted(f.relative_to(out.path).as_posix() for f in out.path.rglob("*") if f.is_file()),
         "checkpoints": [f.name for f in checkpoint.found(out.checkpoints)],
         "samples": out.samples.read_text(encoding="utf-8") if out.samples.is_file() else "",
-        "kept": json.loads(out.manifest.read_text(encoding="utf-8"))["kept_scores"],
-        "threads": json.loads(out.manifest.read_text(encoding="utf-8"))["threads"],
+        "kept": manifest["kept_scores"],
+        "threads": {k: v for k, v in manifest["threads"].items() if k not in timed},
         "layout": json.loads(out.manifest.read_text(encoding="utf-8"))["layout"],
         "pieces": len(engine.plan(engine.layout(training.parts[0].groups[:4]), training.job.method.atom)),
         "recomputed": [n for n in training.notes if "computed again" in n],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +182,22 @@ def test_looking_ahead_holds_a_slow_kl(lookahead: int, start: float) -> None:
         beta = control.next(beta, recent, 32)
     held = abs(sum(seen[120:]) / 120 / 0.6 - 1) <= 0.2
     assert held is (lookahead > 0 or start > 1)
+
+
+def test_a_resumed_run_looks_ahead_along_the_same_line() -> None:
+    fields: dict[str, Any] = {"beta": 0.1, "control": {"name": "adaptive", "target": 1.0, "lookahead": 5}}
+    whole, again = PPO(**fields), PPO(**fields)
+    for kl in (0.1, 0.3, 0.5, 0.7):
+        whole.after(1, {"kl_sequence": kl, "answers": 8.0}, None)  # type: ignore[arg-type]
+    again.load(json.loads(json.dumps(whole.state())))
+    for method in (whole, again):
+        method.after(5, {"kl_sequence": 0.9, "answers": 8.0}, None)  # type: ignore[arg-type]
+    assert again.state() == whole.state() and again.state()["beta"] > PPO(**fields).beta * 0.9
+    alone = PPO(**fields)
+    alone.load({**whole.state(), "beta": again.state()["beta"], "kl": []})
+    alone.after(6, {"kl_sequence": 0.9, "answers": 8.0}, None)  # type: ignore[arg-type]
+    whole.after(6, {"kl_sequence": 0.9, "answers": 8.0}, None)  # type: ignore[arg-type]
+    assert alone.state()["beta"] < whole.state()["beta"], "what was remembered has to count"
 
 
 def test_the_line_ahead() -> None:
