@@ -59,7 +59,11 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Settings chosen on the tuning seed and on prompts of their own; what else was tried there stands in docs/lab.md."""
 ADAPTIVE: dict[str, Any] = {
-    "method": {"name": "ppo", "passes": 2, "control": {"name": "adaptive", "target": TARGET, "lookahead": 30}},
+    "method": {
+        "name": "ppo",
+        "passes": 2,
+        "control": {"name": "adaptive", "target": TARGET, "horizon": 64, "lookahead": 30, "proportional": 5.0},
+    },
     "rollout": {"n": 2, "max_new_tokens": 64},
     "optimizer": {"lr": 1e-4, "head_lr": 2e-3, "schedule": "constant"},
     "batch": 16,

@@ -21,6 +21,10 @@ LARGEST_ERROR = 0.2
 """Relative error beyond which the controller moves no faster."""
 HORIZON_STEPS = 4
 """Default horizon in steps: a tenfold wrong coefficient is mended in about 50 of them."""
+SMOOTHED = 10
+"""Steps whose mean KL the proportional part follows: one step's mean over a few dozen answers is mostly noise."""
+LARGEST_KL = 3.0
+"""KL in targets that the proportional part tells apart; one broken step of 40 nats must not end a run's learning."""
 
 
 class KLControl(Kind):
@@ -57,15 +61,25 @@ class Adaptive(KLControl):
     lookahead: NonNegativeInt = 0
     """Steps ahead for which the KL is judged, along the line through as many steps behind. A policy answers slowly to its coefficient,
     and who waits until the target is passed has let the coefficient run away meanwhile; 0 judges the step's own KL, as the paper does."""
+    proportional: NonNegativeFloat = 0.0
+    """The coefficient also moves with the KL itself: by a factor of exp(proportional) while the mean of ten steps rises by one target.
+    What the integral above can only mend in tens of steps is answered at once, and taken back as the KL falls; 0 is the paper's rule."""
 
     @property
     def memory(self) -> int:
-        return max(1, self.lookahead)
+        return max(1, self.lookahead, (SMOOTHED + 1) * (self.proportional > 0))
 
     def next(self, beta: float, recent: Sequence[float], sequences: float) -> float:
-        kl = expected(recent, self.lookahead)
+        kl = expected(recent[-max(1, self.lookahead) :], self.lookahead)
         error = min(max(kl / self.target - 1, -LARGEST_ERROR), LARGEST_ERROR)
-        return beta * (1 + error * sequences / (self.horizon or HORIZON_STEPS * sequences))
+        integral = 1 + error * sequences / (self.horizon or HORIZON_STEPS * sequences)
+        return beta * integral * math.exp(self.proportional * self._risen(recent[-SMOOTHED - 1 :]))
+
+    def _risen(self, recent: Sequence[float]) -> float:
+        """What the mean of ten steps has gained with the newest, in targets. These differences add up to the KL itself, so the
+        product of the factors is that of a proportional controller and needs no state of its own."""
+        new, old = (min(kl / self.target, LARGEST_KL) for kl in (recent[-1], recent[0]))
+        return (new - old) / SMOOTHED
 
 
 def expected(recent: Sequence[float], ahead: int) -> float:
