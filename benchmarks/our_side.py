@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,8 +36,11 @@ from posttrain.core.protocols import Sampling
 from posttrain.engine.kept import Kept
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
+from posttrain.jobs.threads import choose_threads
 from posttrain.rollout.rollouts import Rollouts
 from posttrain.rollout.sampler import Sampler
+from posttrain.rollout.together import Together
+from posttrain.rollout.workers import alike
 from posttrain.train.loop import Step, train
 
 LEARNING_RATE = 1e-5
@@ -95,7 +99,8 @@ def rollouts(model: nn.Module, folder: str, groups: list[Group], method: str) ->
     tokenizer = AutoTokenizer.from_pretrained(folder)
     asked = [replace(g, prompt=as_chat(words(g.prompt_tokens.tolist()))) for g in groups]  # type: ignore[union-attr]
     known = {g.prompt: g.prompt_tokens for g in asked}
-    sampler = Sampler(model, tokenizer, [END_ID], lambda chat, _: known[chat].tolist())  # type: ignore[union-attr]
+    one = Sampler(model, tokenizer, [END_ID], lambda chat, _: known[chat].tolist())  # type: ignore[union-attr]
+    sampler: Any = Together(one, torch.get_num_threads()) if alike(one) and torch.get_num_threads() > 1 else one
     return Rollouts(Rows(asked, shape.groups), sampler, even, shape.answers, Sampling(max_tokens=shape.answer))
 
 
@@ -128,17 +133,23 @@ def main(method_name: str, folder: str, rows_file: str, steps: int, scores: str 
     groups = as_groups(read_rows(Path(rows_file)), method_name)
     per_step = SHAPES[method_name].groups
     online = method_name in ONLINE
+    source: Any = rollouts(model, folder, groups, method_name) if online else Rows(groups, per_step)
+    threads = {"threads": torch.get_num_threads()}
+    if torch.get_num_threads() > 1:  # measured on a few groups, as a run of the product begins
+        some = source.prompts.groups if online else groups
+        probe = source.sample(some[:per_step], 0) if online else some[: min(8, per_step)]
+        with tempfile.TemporaryDirectory() as run:
+            threads = choose_threads(engine, method, probe, None, Path(run))
     if scores is not None:
         engine.kept = Kept(scores)
         for at in range(0, len(groups), per_step):
             method.prepare(engine.layout(method.arrange(groups[at : at + per_step])), engine)
-    source: Any = rollouts(model, folder, groups, method_name) if online else Rows(groups, per_step)
     ready = {
         "side": "posttrain",
         "transformers": transformers.__version__,
         "torch": torch.__version__,
         "dtype": "torch.float32",
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "spin": os.environ.get("GOMP_SPINCOUNT"),
         "preparation_seconds": time.perf_counter() - start,
         "idle": peak(),

@@ -306,8 +306,8 @@ def test_L1_loss_divided_per_piece() -> None:
 class Losing(LocalEngine):
     """L1 planted: cutting into pieces forgets the last one."""
 
-    def plan(self, batch: Batch, atom: str) -> list[Batch]:
-        pieces = super().plan(batch, atom)
+    def plan(self, batch: Batch, atom: str, ordered: bool = True) -> list[Batch]:
+        pieces = super().plan(batch, atom, ordered)
         return pieces[:-1] if len(pieces) > 1 else pieces
 
 

@@ -16,7 +16,7 @@ from posttrain.core.needs import EVERY, Needs, Output
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
 from posttrain.models.heads import LikelihoodHead
-from posttrain.train.loop import accumulate
+from posttrain.train.loop import Tally, accumulate
 
 WIDTH = 32
 
@@ -111,9 +111,9 @@ def outputs(needs: Needs, batch: Batch, seed: int) -> Output:
     return Output(**made)
 
 
-def gradients(engine: LocalEngine, method: Method, batch: Batch) -> dict[str, Tensor]:
+def gradients(engine: LocalEngine, method: Method, batch: Batch, tally: Tally | None = None) -> dict[str, Tensor]:
     """Gradient of one step by tensor name; cleared afterwards."""
-    accumulate(engine, method, batch)
+    accumulate(engine, method, batch, tally)
     named = engine.named_parameters()
     out = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in named.items()}
     for parameter in named.values():

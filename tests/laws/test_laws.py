@@ -15,7 +15,7 @@ from posttrain.core.group import Group
 from posttrain.core.method import Method
 from posttrain.core.needs import Output
 from posttrain.train import checkpoint
-from posttrain.train.loop import accumulate
+from posttrain.train.loop import Tally, accumulate
 from tests.laws.build import Stub, apart, engine_for, gradients, outputs, prepared
 
 METHODS = sorted(Method.members)
@@ -61,6 +61,27 @@ def test_split(method: Method) -> None:
     engine.token_budget = 1
     assert len(engine.plan(batch, method.atom)) > 1 or method.atom == "step"
     assert apart(whole, gradients(engine, method, batch)) < FP32
+
+
+def test_side_by_side(method: Method) -> None:
+    """Pieces on two hands give the gradient, the metrics and the scores of one, and the same bits each time."""
+    engine = engine_for(method)
+    batch = prepared(engine, method, method.example().groups)
+    engine.token_budget = 1
+    alone, together, again = Tally(), Tally(), Tally()
+    one, said = gradients(engine, method, batch, alone), engine.score(batch, method.needs())
+    engine.side_by_side(2)
+    two = gradients(engine, method, batch, together)
+    assert apart(one, two) < FP32
+    third = gradients(engine, method, batch, again)
+    assert all(torch.equal(third[n], two[n]) for n in two) and again == together
+    assert together.counts == pytest.approx(alone.counts) and together.sums == pytest.approx(
+        alone.sums, rel=1e-4, abs=1e-6
+    )
+    more = engine.score(batch, method.needs())
+    for name in ("logp", "score", "value", "labels", "entropy"):
+        before, after = getattr(said, name), getattr(more, name)
+        assert (before is None) == (after is None) and (before is None or torch.equal(before, after))
 
 
 def test_share(method: Method) -> None:

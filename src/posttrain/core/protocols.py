@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from posttrain.core.chat import Chat
 from posttrain.core.group import Group, Score
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from posttrain.core.batch import Batch
     from posttrain.core.needs import Needs, Output
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,9 @@ class Engine(Protocol):
 
     def step(self) -> Mapping[str, float]: ...
 
-    def plan(self, batch: Batch, atom: str) -> list[Batch]: ...
+    def plan(self, batch: Batch, atom: str, ordered: bool = True) -> list[Batch]: ...
+
+    def each(self, pieces: Sequence[Batch], work: Callable[[Any, Batch], T]) -> Iterator[T]: ...
 
     def move(self, role: str, share: float) -> None: ...
 

@@ -6,12 +6,11 @@ It knows models and heads, never a method: a `Needs` says what a forward must gi
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
 from posttrain.core.needs import Needs, Output
-from posttrain.engine import ranks
+from posttrain.engine import pieces, ranks
 from posttrain.engine.fastest import fastest
+from posttrain.engine.hands import LEAST, Hands
 from posttrain.engine.heap import keep_freed_memory
 from posttrain.engine.kept import Kept, keepable, weights_hash
 from posttrain.engine.optimizer import Optimizer, global_norm
+from posttrain.engine.roles import AdapterOff, frozen_copy, nothing
 from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.engine.work import Work
 from posttrain.models import critic
@@ -33,6 +34,7 @@ from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
 Path = Literal["shared", "dense"]
+T = TypeVar("T")
 FP32_TOLERANCE = 1e-5
 BUDGET = {"cpu": 1024, "other": 8192}
 """Stream tokens of one forward. On a CPU shorter pieces cost 3% of time, spare a fifth of the memory of a step and stay in the caches."""
@@ -78,6 +80,7 @@ class LocalEngine:
         self.eased = 1.0  # share of the rate that is used: a run that goes on after a rollback may lower it
         self.steps = self.done = 0
         self.kept: Kept | None = None
+        self.hands: Hands | None = None
         self._hashes: dict[str, str] = {}
         self._paths: dict[str, Path] = {}
         self._work = {} if self.encoder else {id(model): Work(model)}
@@ -117,29 +120,18 @@ class LocalEngine:
         rank, world = ranks.world()
         return layout(groups[rank::world], self.path or "shared").to(self.device)
 
-    def plan(self, batch: Batch, atom: str) -> list[Batch]:
-        """Cut a batch into even pieces of at most `token_budget` stream tokens, in order; an atom larger than that stays whole."""
-        if atom == "step" or self.token_budget >= batch.T:
+    def plan(self, batch: Batch, atom: str, ordered: bool = True) -> list[Batch]:
+        """Cut a batch into even pieces of at most `token_budget` stream tokens; an atom larger than that stays whole. Several hands get
+        as many pieces each, nearly equal ones where the pieces need not come in the order of the batch."""
+        if batch.R == 0 or atom == "step":
             return [batch] if batch.R else []
-        atoms: list[tuple[list[int], int]] = []  # rows, and the tokens of their answers
-        group_of = batch.group_of
-        for r in range(batch.R):
-            rows, answers = [r], int(batch.length[r])
-            if atom == "group" and atoms and group_of[atoms[-1][0][-1]] == group_of[r]:
-                before, size = atoms.pop()
-                rows, answers = [*before, r], size + answers
-            atoms.append((rows, answers))
-        pieces, held, even = [list[int]()], 0, batch.T / math.ceil(batch.T / self.token_budget)
-        for rows, answers in atoms:
-            g, prompt = group_of[rows[0]], int(batch.prompt_length[group_of[rows[0]]])
-            known = bool(pieces[-1]) and group_of[pieces[-1][-1]] == g  # a piece holds a prompt once
-            size = answers if known else prompt + answers
-            if pieces[-1] and (held + size > self.token_budget or held + size / 2 > even):
-                pieces.append([])
-                held, size = 0, prompt + answers
-            pieces[-1].extend(rows)
-            held += size
-        return [batch.take(rows) for rows in pieces]
+        count = math.ceil(batch.T / self.token_budget)
+        if self.hands is not None and self.hands.count * LEAST <= batch.T:
+            count = self.hands.count * math.ceil(count / self.hands.count)
+            spread = None if ordered else pieces.spread(batch, self.token_budget, self.hands.count)
+            if spread is not None:
+                return spread
+        return pieces.in_order(batch, atom, self.token_budget, count) if count > 1 else [batch]
 
     @torch.no_grad()
     def score(self, batch: Batch, needs: Needs, role: str = "policy") -> Output:
@@ -153,8 +145,27 @@ class LocalEngine:
     def _score(self, batch: Batch, needs: Needs, role: str) -> Output:
         with self._as(role) as model:
             own = self._own_path(role, model, batch)
-            parts = [self._forward(model, piece, needs, own) for piece in self.plan(batch, "row")]
-        return Output.concat(parts)
+
+        def one(engine: LocalEngine, piece: Batch) -> Output:
+            with engine._as(role) as model:
+                return engine._forward(model, piece, needs, own)
+
+        return Output.concat(list(self.each(self.plan(batch, "row"), one)))
+
+    def side_by_side(self, count: int) -> None:
+        """Work on so many pieces at once, each with one thread (see `engine.hands`); 1: one after the other. Call it once the engine has
+        its heads, roles and optimizer. Raises ValueError where that is not possible."""
+        if self.hands is not None:
+            self.hands.close()
+        self.hands = Hands(self, count) if count > 1 else None
+
+    def each(self, cut: Sequence[Batch], work: Callable[[LocalEngine, Batch], T]) -> Iterator[T]:
+        """`work(engine, piece)` for every piece, in their order; side by side where there are hands."""
+        if self.hands is None or len(cut) < 2:
+            return (work(self, piece) for piece in cut)
+        if self.path is None:
+            self.path = self._verified(cut[0], self.model)
+        return iter(self.hands.each(cut, work))
 
     def _own_path(self, role: str, model: nn.Module, batch: Batch) -> Path | None:
         """The path of a model of another kind than the policy, such as a teacher; a reference goes the policy's way."""
@@ -269,7 +280,7 @@ class LocalEngine:
         if role in self.roles:
             return nullcontext(self.roles[role])
         if role == "reference" and self._adapters():
-            return _AdapterOff(self.model)
+            return AdapterOff(self.model)
         raise ValueError(f"no model plays the role {role!r}; known: policy, {', '.join(sorted(self.roles))}")
 
     @torch.no_grad()
@@ -351,40 +362,6 @@ class LocalEngine:
                 self.optimizer.state[parameter] = {k: v.clone() for k, v in state["moments"].get(name, {}).items()}
         self._hashes.clear()
         self.done, self.path, self.attention = int(state["done"]), state["path"], state["attention"]
-
-
-class _AdapterOff:
-    """Context: the model with its adapter disabled and without dropout."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.off = model, model.disable_adapter()  # type: ignore[operator]
-
-    def __enter__(self) -> nn.Module:
-        self.off.__enter__()
-        return self.model
-
-    def __exit__(self, *error: object) -> None:
-        self.off.__exit__(*error)
-
-
-def nothing(needs: Needs) -> Output:
-    """The output of an empty batch."""
-    fields: dict[str, Any] = {
-        n: torch.zeros(0) for n in ("logp", "entropy", "mean_logp", "log_sum_sq") if getattr(needs, n)
-    }
-    fields |= {n: torch.zeros(0, getattr(needs, n)) for n in ("value", "score", "labels") if getattr(needs, n)}
-    if needs.pooled:
-        fields["pooled"] = torch.zeros(0)  # joins with rows of any width
-    if needs.topk:
-        fields |= {"topk_logp": torch.zeros(0, 1), "topk_ids": torch.zeros(0, 1, dtype=torch.long)}
-    return Output(**fields)
-
-
-def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy that no step moves."""
-    made = copy.deepcopy(model)
-    made.requires_grad_(False)
-    return made.eval()
 
 
 def _with_layout(batch: Batch, kind: Path) -> Batch:

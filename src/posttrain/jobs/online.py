@@ -38,6 +38,8 @@ from posttrain.rollout.episodes import Episodes
 from posttrain.rollout.replay import Again, Replay
 from posttrain.rollout.rollouts import Rollouts
 from posttrain.rollout.sampler import Sampler
+from posttrain.rollout.together import Together
+from posttrain.rollout.workers import MOST, alike, allowed
 
 if TYPE_CHECKING:
     from posttrain.jobs.train import Train
@@ -207,7 +209,7 @@ class Stream:
         renderer: Renderer,
         steps: int = 1,
     ) -> None:
-        def sampler(model: Any) -> Sampler | Episodes | VLLM:
+        def sampler(model: Any) -> Sampler | Together | Episodes | VLLM:
             if rollout.vllm is not None:
                 return server(rollout, loaded, renderer)
             threads = 0 if rollout.ahead else None  # a second thread must not change the trainer's setting
@@ -215,7 +217,8 @@ class Stream:
                 model, loaded.tokenizer, loaded.stops, renderer.prompt, slots=rollout.slots, threads=threads
             )
             if rollout.environment is None:
-                return plain
+                count = min(allowed(), job.threads or MOST, MOST) if alike(plain) and threads is None else 1
+                return Together(plain, count) if count > 1 else plain
             return Episodes(plain, environment_of(rollout.environment), renderer, rollout.turns)
 
         self.sampler_of = sampler

@@ -1,6 +1,7 @@
-"""How many CPU threads: measured on the run's own shapes, remembered beside the run, so that a resumed run computes the same bits.
+"""How many CPU threads, and whether they share each operation or take a piece of the step each: measured on the run's own shapes,
+remembered beside the run, so that a resumed run computes the same bits.
 
-Two cores help large matrices and hurt small ones, and summation order depends on the number of threads.
+Two cores help large matrices and hurt small ones, and the order of summation depends on both choices.
 """
 
 from __future__ import annotations
@@ -24,39 +25,63 @@ from posttrain.train.loop import accumulate
 ROUNDS = 6
 GAIN = 1.1
 """More threads are taken only if they are this much faster: a tie leaves cores to others."""
+WAYS = {False: "each operation", True: "pieces side by side"}
 
 
 def choose_threads(
     engine: LocalEngine, method: Method, groups: Sequence[Group], wanted: int | None, run: Path
 ) -> dict[str, Any]:
-    """Set torch's threads and return what was chosen and why. `wanted` or an earlier choice of the same run wins."""
+    """Set torch's threads and the engine's hands, and return what was chosen and why.
+
+    `wanted` says how many threads; what the same run chose before wins over measuring again.
+    """
     file = run / "threads.json"
     if wanted is None and os.environ.get("OMP_NUM_THREADS"):
         wanted = int(os.environ["OMP_NUM_THREADS"])
-    if wanted is not None or engine.device.type != "cpu":
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if wanted == 1 or engine.device.type != "cpu":
         chosen: dict[str, Any] = {"threads": wanted or torch.get_num_threads(), "why": "given"}
-    elif file.is_file():
-        chosen = json.loads(file.read_text(encoding="utf-8"))
+    elif before and wanted in (None, before["threads"]):
+        chosen = before
     else:
-        chosen = _measured(engine, method, groups)
+        chosen = measured(engine, method, groups, {1, cores()} if wanted is None else {wanted})
         write_json(file, chosen)
-    torch.set_num_threads(int(chosen["threads"]))
+    _use(engine, int(chosen["threads"]), chosen.get("share") == WAYS[True])
     return {**chosen, "spin": os.environ.get("GOMP_SPINCOUNT", "default")}
 
 
-def _measured(engine: LocalEngine, method: Method, groups: Sequence[Group]) -> dict[str, Any]:
-    options = sorted({1, cores()})
-    if len(options) == 1:
-        return {"threads": 1, "why": "one core"}
+def measured(engine: LocalEngine, method: Method, groups: Sequence[Group], counts: set[int]) -> dict[str, Any]:
+    """The fastest of so many threads on a step of these groups, sharing each operation or side by side; gradients are dropped."""
+    ways = [(count, False) for count in sorted(counts)]
+    ways += [(count, True) for count in sorted(counts) if count > 1 and _possible(engine, count)]
+    if len(ways) == 1:
+        return {"threads": ways[0][0], "why": "one core" if ways[0][0] == 1 else "given"}
     batch = method.batch(groups, engine)
-    times = dict.fromkeys(options, float("inf"))
+    times = dict.fromkeys(ways, float("inf"))
     for _ in range(ROUNDS):
-        for threads in options:  # in turn: a burst of other work on the machine hits both
-            torch.set_num_threads(threads)
+        for way in ways:  # in turn: a burst of other work on the machine hits all
+            _use(engine, *way)
             began = time.perf_counter()
             accumulate(engine, method, batch)
-            times[threads] = min(times[threads], time.perf_counter() - began)
+            times[way] = min(times[way], time.perf_counter() - began)
     for parameter in engine.named_parameters().values():
         parameter.grad = None
-    threads = options[-1] if times[1] > GAIN * times[options[-1]] else 1
-    return {"threads": threads, "why": "measured", "seconds": {str(k): round(v, 5) for k, v in times.items()}}
+    best = min(times, key=lambda way: (times[way] * (1 if way[0] == 1 else GAIN if 1 in counts else 1), way))
+    seconds = {f"{count}, {WAYS[side]}" if count > 1 else "1": round(s, 5) for (count, side), s in times.items()}
+    return {"threads": best[0], "share": WAYS[best[1]], "why": "measured", "seconds": seconds}
+
+
+def _use(engine: LocalEngine, threads: int, side_by_side: bool) -> None:
+    torch.set_num_threads(threads)
+    hands = threads if side_by_side else 1
+    if hands != (1 if engine.hands is None else engine.hands.count):
+        engine.side_by_side(hands)
+
+
+def _possible(engine: LocalEngine, count: int) -> bool:
+    try:
+        engine.side_by_side(count)
+    except ValueError:
+        return False
+    engine.side_by_side(1)
+    return True

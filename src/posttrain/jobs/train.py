@@ -88,7 +88,8 @@ class Train(Job):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
     threads: PositiveInt | None = None
-    """CPU threads; none measures which is faster on this shape."""
+    """CPU threads; none measures how many are fastest on this shape. Whether they share each operation or work on pieces of a step
+    side by side is measured, too."""
     token_budget: PositiveInt | None = None
     """Stream tokens of one forward; a batch beyond it is cut, with the same gradient. None takes 1024 on CPUs, 8192 on GPUs."""
     recompute: Literal["auto", "on", "off"] = "auto"

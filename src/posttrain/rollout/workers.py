@@ -73,7 +73,7 @@ class Workers:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.sampler, self.path, self.template, self.wanted, self.say = sampler, path, template, wanted, say
-        self.most = 1 if not _alike(sampler) else min(allowed(), MOST) if wanted == "auto" else wanted
+        self.most = 1 if not alike(sampler) else min(allowed(), MOST) if wanted == "auto" else wanted
         self.started = 1  # this process
         self._workers: list[_Worker] = []
         self._change = threading.Condition()
@@ -205,7 +205,7 @@ def allowed() -> int:
     return min(cores(), int(limit)) if limit.isdigit() and int(limit) else cores()
 
 
-def _alike(sampler: Sampler) -> bool:
+def alike(sampler: Sampler) -> bool:
     """Do the bits of an answer depend on the answer alone, and is one core all that a process uses?"""
     weight = next(sampler.model.parameters())
     return (

@@ -87,13 +87,19 @@ def accumulate(engine: Engine, method: Method, part: Batch, tally: Tally | None 
     """The gradient of one minibatch, whatever it is cut into. Rows that cannot change it are not computed, and still count."""
     totals = engine.total(part.counts)
     idle = method.idle(part)
-    for piece in engine.plan(part.without(idle) if idle else part, method.atom):
-        loss = method.loss(engine.forward(piece, method.needs()), piece)
+
+    def one(hand: Engine, piece: Batch) -> Tally:
+        loss = method.loss(hand.forward(piece, method.needs()), piece)
         scalar = loss.over(totals, method.sums)
         crash_point("backward")
-        engine.backward(scalar)
+        hand.backward(scalar)
+        mine = Tally()
+        mine.add(loss, scalar)
+        return mine
+
+    for mine in engine.each(engine.plan(part.without(idle) if idle else part, method.atom, ordered=False), one):
         if tally is not None:
-            tally.add(loss, scalar)
+            tally.join(mine)
 
 
 def learn(engine: Engine, method: Method, groups: Sequence[Group], number: int, seed: int = 0) -> Step:
