@@ -417,7 +417,7 @@ def test_L5_adapter_left_on_in_the_reference(monkeypatch: pytest.MonkeyPatch) ->
     model = loaded()
     add_lora(model, Lora(rank=2))
     made = subject(model=model)
-    monkeypatch.setattr("posttrain.engine.local._AdapterOff", lambda m: nullcontext(m))
+    monkeypatch.setattr("posttrain.engine.local.AdapterOff", lambda m: nullcontext(m))
     found = [f for f in inspect(made) if f.severity != "info"]
     assert {f.id for f in found} == {"L5"} and "moved" in found[0].message
 

@@ -21,6 +21,7 @@ from posttrain.engine.hands import shares
 from posttrain.engine.local import LocalEngine
 from posttrain.jobs import threads
 from posttrain.models.recompute import recompute_blocks
+from posttrain.train import state_checks
 from posttrain.train.loop import accumulate, learn
 from tests.laws.build import apart, engine_for, gradients, tiny_model
 
@@ -168,6 +169,16 @@ def test_the_choice_is_measured_once_and_remembered(
         assert all(p.grad is None for p in engine.named_parameters().values())
     finally:
         torch.set_num_threads(before)
+
+
+def test_no_memory_for_a_second_hand(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, before, ways = sum(state_checks.estimate(engine, LONG, 8).values()), torch.get_num_threads(), {}
+    for free in (1.5 * one, 4 * one):
+        monkeypatch.setattr(state_checks, "free_bytes", lambda _, free=free: free)
+        ways[free] = set(threads.measured(engine, Method.of("sft"), LONG, {1, 2})["seconds"])
+    torch.set_num_threads(before)
+    few, many = ways.values()
+    assert many - few == {"2, pieces side by side"} and len(few) == 2
 
 
 def test_noted_once(engine: LocalEngine) -> None:

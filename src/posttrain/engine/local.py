@@ -123,15 +123,12 @@ class LocalEngine:
     def plan(self, batch: Batch, atom: str, ordered: bool = True) -> list[Batch]:
         """Cut a batch into even pieces of at most `token_budget` stream tokens; an atom larger than that stays whole. Several hands get
         as many pieces each, nearly equal ones where the pieces need not come in the order of the batch."""
-        if batch.R == 0 or atom == "step":
+        hands = 1 if self.hands is None or self.hands.count * LEAST > batch.T else self.hands.count
+        count = hands * math.ceil(batch.T / self.token_budget / hands)
+        if count <= 1 or atom == "step":
             return [batch] if batch.R else []
-        count = math.ceil(batch.T / self.token_budget)
-        if self.hands is not None and self.hands.count * LEAST <= batch.T:
-            count = self.hands.count * math.ceil(count / self.hands.count)
-            spread = None if ordered else pieces.spread(batch, self.token_budget, self.hands.count)
-            if spread is not None:
-                return spread
-        return pieces.in_order(batch, atom, self.token_budget, count) if count > 1 else [batch]
+        spread = None if ordered or hands == 1 else pieces.spread(batch, self.token_budget, hands)
+        return spread or pieces.in_order(batch, atom, self.token_budget, count)
 
     @torch.no_grad()
     def score(self, batch: Batch, needs: Needs, role: str = "policy") -> Output:

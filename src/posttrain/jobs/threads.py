@@ -21,6 +21,7 @@ from posttrain.core.machine import cores
 from posttrain.core.method import Method
 from posttrain.engine.local import LocalEngine
 from posttrain.train.loop import accumulate
+from posttrain.train.state_checks import fits_well
 
 ROUNDS = 6
 GAIN = 1.1
@@ -53,7 +54,7 @@ def choose_threads(
 def measured(engine: LocalEngine, method: Method, groups: Sequence[Group], counts: set[int]) -> dict[str, Any]:
     """The fastest of so many threads on a step of these groups, sharing each operation or side by side; gradients are dropped."""
     ways = [(count, False) for count in sorted(counts)]
-    ways += [(count, True) for count in sorted(counts) if count > 1 and _possible(engine, count)]
+    ways += [(count, True) for count in sorted(counts) if count > 1 and _possible(engine, groups, count)]
     if len(ways) == 1:
         return {"threads": ways[0][0], "why": "one core" if ways[0][0] == 1 else "given"}
     batch = method.batch(groups, engine)
@@ -78,10 +79,12 @@ def _use(engine: LocalEngine, threads: int, side_by_side: bool) -> None:
         engine.side_by_side(hands)
 
 
-def _possible(engine: LocalEngine, count: int) -> bool:
+def _possible(engine: LocalEngine, groups: Sequence[Group], count: int) -> bool:
+    """Can the engine have twins, and is there memory for a piece in each hand?"""
     try:
         engine.side_by_side(count)
     except ValueError:
         return False
+    fits = fits_well(engine, groups, len(groups))
     engine.side_by_side(1)
-    return True
+    return fits

@@ -62,42 +62,21 @@ class Bucket:
 
 @dataclass
 class FlatPlan:
-    """Buckets of one batch, and for every place of the stream where its output stands among the buckets' outputs.
-
-    All buckets are read from the stream at once: `queries` [Q] and `keys` [K] are their places one after the other, padding included.
-    """
+    """Buckets of one batch, and for every place of the stream where its output stands among the buckets' outputs."""
 
     buckets: list[Bucket]
     back: Tensor
-    queries: Tensor = field(init=False)
-    keys: Tensor = field(init=False)
-    padding: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.queries = torch.cat([b.queries.flatten() for b in self.buckets])
-        self.keys = torch.cat([b.keys.flatten() for b in self.buckets])
-        real = torch.zeros_like(self.queries, dtype=torch.bool).index_fill_(0, self.back, True)
-        self.padding = (~real).nonzero()[:, 0]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor:
         """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
-        # A token asks once, so reading queries is undone by reading again. Keys of a shared prompt are read by many and summed.
-        if all(bucket.causal for bucket in self.buckets):
-            keys, values = (Placed.apply(x, self.keys, self.back, None) for x in (k, v))
-        else:
-            keys, values = k.index_select(0, self.keys), v.index_select(0, self.keys)
-        asked = Placed.apply(q, self.queries, self.back, None).split([b.queries.numel() for b in self.buckets])
-        sizes = [b.keys.numel() for b in self.buckets]
         outs = []
-        for bucket, own_q, own_k, own_v in zip(
-            self.buckets, asked, keys.split(sizes), values.split(sizes), strict=True
-        ):
+        for bucket in self.buckets:
             mask = bucket.mask(window)
             shape_q, shape_k = bucket.queries.shape, bucket.keys.shape
             out = F.scaled_dot_product_attention(
-                own_q.unflatten(0, shape_q).transpose(1, 2),
-                own_k.unflatten(0, shape_k).transpose(1, 2),
-                own_v.unflatten(0, shape_k).transpose(1, 2),
+                q.index_select(0, bucket.queries.flatten()).unflatten(0, shape_q).transpose(1, 2),
+                k.index_select(0, bucket.keys.flatten()).unflatten(0, shape_k).transpose(1, 2),
+                v.index_select(0, bucket.keys.flatten()).unflatten(0, shape_k).transpose(1, 2),
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=scale,
@@ -105,26 +84,7 @@ class FlatPlan:
             )
             outs.append(out.transpose(1, 2).flatten(0, 1))
         joined = outs[0] if len(outs) == 1 else torch.cat(outs)
-        return Placed.apply(joined, self.back, self.queries, self.padding)
-
-
-class Placed(torch.autograd.Function):
-    """Rows at some places, where every row is read once: the gradient is read the other way, which is faster than adding it up.
-
-    x [M, ...]; at [N] in M; inverse [M], where each row of x went; nowhere: rows of x that were not read, or None where it is known
-    that nobody will look at their gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, at: Tensor, inverse: Tensor, nowhere: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inverse, nowhere)
-        return x.index_select(0, at)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        inverse, nowhere = ctx.saved_tensors
-        back = grad.index_select(0, inverse)
-        return (back if nowhere is None else back.index_fill_(0, nowhere, 0.0)), None, None, None
+        return joined.index_select(0, self.back)
 
 
 def _bucketed(lengths: Sequence[tuple[int, int]]) -> list[list[int]]:

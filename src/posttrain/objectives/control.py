@@ -23,8 +23,8 @@ HORIZON_STEPS = 4
 """Default horizon in steps: a tenfold wrong coefficient is mended in about 50 of them."""
 SMOOTHED = 10
 """Steps whose mean KL the proportional part follows: one step's mean over a few dozen answers is mostly noise."""
-LARGEST_KL = 3.0
-"""KL in targets that the proportional part tells apart; one broken step of 40 nats must not end a run's learning."""
+LARGEST_KL = 1.5
+"""KL in targets beyond which the proportional part stays: one broken step of 40 nats must not end a run's learning."""
 
 
 class KLControl(Kind):
@@ -64,6 +64,9 @@ class Adaptive(KLControl):
     proportional: NonNegativeFloat = 0.0
     """The coefficient also moves with the KL itself: by a factor of exp(proportional) while the mean of ten steps rises by one target.
     What the integral above can only mend in tens of steps is answered at once, and taken back as the KL falls; 0 is the paper's rule."""
+    most: PositiveFloat | None = None
+    """Largest coefficient; none is no bound. Where the penalty outweighs the reward its noise is all that is learned, and the KL rises
+    with the coefficient that should lower it."""
 
     @property
     def memory(self) -> int:
@@ -73,7 +76,8 @@ class Adaptive(KLControl):
         kl = expected(recent[-max(1, self.lookahead) :], self.lookahead)
         error = min(max(kl / self.target - 1, -LARGEST_ERROR), LARGEST_ERROR)
         integral = 1 + error * sequences / (self.horizon or HORIZON_STEPS * sequences)
-        return beta * integral * math.exp(self.proportional * self._risen(recent[-SMOOTHED - 1 :]))
+        moved = beta * integral * math.exp(self.proportional * self._risen(recent[-SMOOTHED - 1 :]))
+        return moved if self.most is None else min(moved, self.most)
 
     def _risen(self, recent: Sequence[float]) -> float:
         """What the mean of ten steps has gained with the newest, in targets. These differences add up to the KL itself, so the

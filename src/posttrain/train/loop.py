@@ -41,15 +41,17 @@ class Tally:
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
 
-    def add(self, loss: Loss, scalar: torch.Tensor) -> None:
+    def add(self, loss: Loss, scalar: torch.Tensor) -> Tally:
+        """Add the loss and the figures of a piece; returns itself."""
         self.sums["loss"] = self.sums.get("loss", 0.0) + float(scalar.detach())
-        self.note(loss.metrics)
+        return self.note(loss.metrics)
 
-    def note(self, figures: Mapping[str, tuple[torch.Tensor | float, torch.Tensor | float]]) -> None:
+    def note(self, figures: Mapping[str, tuple[torch.Tensor | float, torch.Tensor | float]]) -> Tally:
         """Add figures given as (sum, count)."""
         for name, (value, count) in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
             self.counts[name] = self.counts.get(name, 0.0) + float(count)
+        return self
 
     def join(self, other: Tally) -> None:
         """Add another tally's sums."""
@@ -93,9 +95,7 @@ def accumulate(engine: Engine, method: Method, part: Batch, tally: Tally | None 
         scalar = loss.over(totals, method.sums)
         crash_point("backward")
         hand.backward(scalar)
-        mine = Tally()
-        mine.add(loss, scalar)
-        return mine
+        return Tally().add(loss, scalar)
 
     for mine in engine.each(engine.plan(part.without(idle) if idle else part, method.atom, ordered=False), one):
         if tally is not None:

@@ -229,11 +229,12 @@ def estimate(engine: LocalEngine, groups: Sequence[Group], batch: int) -> dict[s
     stream = max(longest, min(engine.token_budget, batch * longest))
     wide = next(engine.model.parameters()).element_size() / 2
     scored = min(engine.head_limit, stream * int(getattr(config, "vocab_size", 1)) * 12)
+    hands = 1 if engine.hands is None else engine.hands.count  # each holds a piece and a gradient
     return {
-        "gradients": float(trainable),
+        "gradients": float(trainable) * hands,
         "moments": 2.0 * trainable,
-        "activations": 34.0 * wide * width * layers * stream,
-        "logits": float(scored),
+        "activations": 34.0 * wide * width * layers * stream * hands,
+        "logits": float(scored) * hands,
     }
 
 
