@@ -184,6 +184,46 @@ def test_looking_ahead_holds_a_slow_kl(lookahead: int, start: float) -> None:
     assert held is (lookahead > 0 or start > 1)
 
 
+def after(control: Adaptive, kls: list[float], beta: float = 0.1) -> float:
+    """The coefficient after steps with these KLs."""
+    recent: list[float] = []
+    for kl in kls:
+        recent = [*recent, kl][-control.memory :]
+        beta = control.next(beta, recent, 32)
+    return beta
+
+
+def test_the_coefficient_answers_the_kl_itself() -> None:
+    """Ten steps after the KL has risen by one target the coefficient is exp(proportional) times higher, and falls back with it."""
+    control = Adaptive(target=2.0, horizon=10**12, proportional=3.0)
+    assert control.memory == 11 and Adaptive(target=2.0).memory == 1
+    assert after(control, [0.0] * 5) == pytest.approx(0.1)
+    assert after(control, [0.0] * 5 + [2.0] * 10) == pytest.approx(0.1 * math.exp(3.0))
+    assert after(control, [0.0] * 5 + [2.0] * 5) == pytest.approx(0.1 * math.exp(1.5))
+    assert after(control, [0.0] * 5 + [2.0] * 10 + [0.0] * 10) == pytest.approx(0.1)
+    broken = [after(control, [1.0] * 12 + [80.0] + [1.0] * n) for n in (0, 9, 10)]
+    assert broken == pytest.approx([0.1 * math.exp(0.3), 0.1 * math.exp(0.3), 0.1]), "one broken step, then forgotten"
+    assert after(Adaptive(target=2.0, proportional=3.0, most=0.5), [0.0] * 5 + [9.0] * 200) == 0.5
+    assert after(Adaptive(target=2.0, proportional=3.0), [0.0] * 5 + [9.0] * 200) > 100
+
+
+@pytest.mark.parametrize("start", [0.1, 10.0])
+def test_a_kl_that_runs_off_is_caught_before_it_is_far(start: float) -> None:
+    """A policy that drifts by itself and answers 25 steps late: the integral alone lets it go twice as far beyond the target."""
+    farthest = []
+    for proportional in (0.0, 5.0):
+        control = Adaptive(target=1.0, horizon=64, lookahead=30, proportional=proportional)
+        beta, kl, pull, recent, seen = 0.1 * start, 0.0, 0.0, [], []
+        for _ in range(240):
+            pull += (math.log(beta / 0.1) - pull) / 25
+            kl = max(kl + 0.02 - 0.02 * kl * math.exp(min(pull, 3.0)), 0.0)
+            recent = [*recent, kl][-control.memory :]
+            seen.append(kl)
+            beta = control.next(beta, recent, 32)
+        farthest.append(max(seen) - 1)
+    assert 0 < farthest[1] < 0.5 * farthest[0]
+
+
 def test_a_resumed_run_looks_ahead_along_the_same_line() -> None:
     fields: dict[str, Any] = {"beta": 0.1, "control": {"name": "adaptive", "target": 1.0, "lookahead": 5}}
     whole, again = PPO(**fields), PPO(**fields)
