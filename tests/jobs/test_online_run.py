@@ -13,8 +13,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from posttrain.core.files import read_lines
+from posttrain.jobs import online, threads
 from posttrain.jobs.catalogue import build_job
 from posttrain.jobs.job import Context
+from posttrain.rollout.together import Together
 from posttrain.train import checkpoint
 from tests.jobs.tiny_run import base, demos, reward_run
 
@@ -68,6 +70,49 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits(method: dict[str, Any], 
     metrics = [read_lines(d / "metrics.jsonl") for d in (whole, again)]
     assert [r["reward"] for r in metrics[0]] == [r["reward"] for r in metrics[1]] and len(metrics[0]) == 4
     assert [r["step"] for r in read_lines(again / "rollouts.jsonl")] == [1, 3]
+
+
+def test_pieces_side_by_side_are_resumed_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"threads": 2, "share": threads.WAYS[True], "why": "measured"}
+    before, measured = torch.get_num_threads(), []
+    monkeypatch.setattr(threads, "measured", lambda *_: measured.append(1) or told)
+    fields: dict[str, Any] = {"method": "grpo", "threads": 2, "token_budget": 40}
+    try:
+        whole = run(tmp_path, "whole", **fields)
+        cut = tmp_path / "cut"
+        shutil.copytree(whole, cut)
+        shutil.rmtree(checkpoint.found(cut / "checkpoints")[-1])
+        (cut / "manifest.json").unlink()
+        again = run(tmp_path, "cut", **fields)
+    finally:
+        torch.set_num_threads(before)
+    assert measured == [1], "what was chosen before holds"
+    one, two = (load_file(d / "model" / "model.safetensors") for d in (whole, again))
+    assert all(torch.equal(one[n], two[n]) for n in one)
+    manifest = json.loads((again / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["threads"]["share"] == threads.WAYS[True]
+
+
+def test_answers_drawn_by_two_threads_train_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores change the time of a rollout and nothing else; a recipe that asks for one thread gets one."""
+    made: list[int] = []
+
+    class Counted(Together):
+        def __init__(self, sampler: Any, count: int) -> None:
+            made.append(count)
+            super().__init__(sampler, count)
+
+    monkeypatch.setattr(online, "Together", Counted)
+    alone = run(tmp_path, "alone", method="grpo", threads=None)
+    monkeypatch.setattr(online, "allowed", lambda: 2)
+    one = run(tmp_path, "one", method="grpo", threads=1)
+    assert made == []
+    two = run(tmp_path, "two", method="grpo", threads=None)
+    assert made == [2]
+    for other in (one, two):
+        first, second = (load_file(d / "model" / "model.safetensors") for d in (alone, other))
+        assert all(torch.equal(first[n], second[n]) for n in first)
+        assert read_lines(alone / "rollouts.jsonl") == read_lines(other / "rollouts.jsonl")
 
 
 @pytest.mark.parametrize(
