@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from posttrain.core.batch import Batch
+from posttrain.core.machine import lanes
 
 if TYPE_CHECKING:
     from posttrain.engine.local import LocalEngine
@@ -34,11 +34,7 @@ class Hands:
     def __init__(self, engine: LocalEngine, count: int) -> None:
         self.count = count
         self.engines = [engine, *(twin(engine) for _ in range(count - 1))]
-        before = torch.get_num_threads()
-        # A thread of one's own has a setting of its own; the last line keeps what threads that begin later will have.
-        self.pool = ThreadPoolExecutor(count, "hand", initializer=torch.set_num_threads, initargs=(1,))
-        list(self.pool.map(lambda _: None, range(count)))
-        torch.set_num_threads(before)
+        self.pool = lanes(count)
 
     def each(self, pieces: Sequence[Batch], work: Callable[[LocalEngine, Batch], T]) -> list[T]:
         """`work` on every piece, by the engine that it is given; results in the order of the pieces, gradients in the first engine."""
@@ -71,10 +67,6 @@ class Hands:
                 if grad is not None:
                     mine = own[name]
                     mine.grad = grad if mine.grad is None else mine.grad.add_(grad)
-
-    def close(self) -> None:
-        """End the threads."""
-        self.pool.shutdown()
 
 
 def shares(pieces: Sequence[Batch], hands: int) -> list[list[int]]:

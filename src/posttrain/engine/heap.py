@@ -15,6 +15,11 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt: how much free memory stays at the top of the heap, and from which size on a block is mapped alone."""
 
 
+def give_back() -> bool:
+    """Hand all freed memory to the system, once: after trials of other shapes and threads than those that follow. True where it could."""
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed blocks up to 1 GiB. True where it listens; harmless when repeated."""
     given = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ

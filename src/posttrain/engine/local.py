@@ -152,8 +152,7 @@ class LocalEngine:
     def side_by_side(self, count: int) -> None:
         """Work on so many pieces at once, each with one thread (see `engine.hands`); 1: one after the other. Call it once the engine has
         its heads, roles and optimizer. Raises ValueError where that is not possible."""
-        if self.hands is not None:
-            self.hands.close()
+        self.hands = None
         self.hands = Hands(self, count) if count > 1 else None
 
     def each(self, cut: Sequence[Batch], work: Callable[[LocalEngine, Batch], T]) -> Iterator[T]:

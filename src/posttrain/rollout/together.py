@@ -15,12 +15,10 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
-
 from posttrain.core.group import Group
+from posttrain.core.machine import lanes
 from posttrain.core.protocols import Event, Request
 from posttrain.rollout.jobs import Job, Sample
 from posttrain.rollout.sampler import Sampler
@@ -48,10 +46,7 @@ class Together:
             for _ in range(count)
         ]
         self._lock = threading.Lock()
-        before = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(count, "sampler", initializer=torch.set_num_threads, initargs=(1,))
-        list(self._pool.map(lambda _: None, range(count)))
-        torch.set_num_threads(before)  # what threads that begin later will have
+        self._pool = lanes(count)
         self.sync(sampler.model, sampler.version)
 
     @property
