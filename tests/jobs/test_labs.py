@@ -9,11 +9,12 @@ import pytest
 
 from posttrain.core.files import read_lines
 from posttrain.core.group import Group
-from posttrain.jobs import pipeline
+from posttrain.jobs import online, pipeline
 from posttrain.jobs.catalogue import build_job
 from posttrain.jobs.job import Context
 from posttrain.jobs.recipe_text import read_mapping
 from posttrain.jobs.run_cost import cost_of, held, with_others
+from posttrain.jobs.train import Train
 from posttrain.rewards.unimarc import measure
 from tests.jobs.tiny_run import base, demos
 
@@ -24,6 +25,14 @@ RECIPES = sorted([*Path("recipes").glob("*.yaml"), *Path("recipes/labs").glob("*
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_builds(path: Path) -> None:
     assert pipeline.build(read_mapping(str(path)), path.stem).jobs
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_no_recipe_is_refused_for_its_own_reward_model(path: Path) -> None:
+    """A model that was trained a job earlier cannot have been audited: a run by it has a probe, or says that it goes without."""
+    for name, job in pipeline.build(read_mapping(str(path)), path.stem).jobs.items():
+        if isinstance(job, Train) and job.sampled is not None and online.models_in(job.reward):
+            assert "R8" in job.accept, f"{path}: {name} would stop at R8"
 
 
 def prompts(tmp: Path, **fields: object) -> list[Group]:
