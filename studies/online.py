@@ -62,7 +62,14 @@ ADAPTIVE: dict[str, Any] = {
     "method": {
         "name": "ppo",
         "passes": 2,
-        "control": {"name": "adaptive", "target": TARGET, "horizon": 64, "lookahead": 30, "proportional": 5.0, "most": 2.0},
+        "control": {
+            "name": "adaptive",
+            "target": TARGET,
+            "horizon": 64,
+            "lookahead": 30,
+            "proportional": 5.0,
+            "most": 2.0,
+        },
     },
     "rollout": {"n": 2, "max_new_tokens": 64},
     "optimizer": {"lr": 1e-4, "head_lr": 2e-3, "schedule": "constant"},
