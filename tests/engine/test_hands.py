@@ -115,6 +115,25 @@ def test_an_error_of_a_hand_is_heard(engine: LocalEngine) -> None:
         engine.each(cut, work)
 
 
+def test_a_failed_step_leaves_nothing_with_a_twin(engine: LocalEngine) -> None:
+    """What a hand had added before another failed must not reach the step after it."""
+    engine.side_by_side(2)
+    assert engine.hands is not None
+    cut = engine.plan(engine.layout(LONG), "row", ordered=False)
+
+    def work(hand: LocalEngine, piece: Batch) -> None:
+        assert engine.hands is not None
+        if hand is engine.hands.engines[0]:
+            raise FloatingPointError("planted")
+        logp = hand.forward(piece, Needs(logp=True)).logp
+        assert logp is not None
+        hand.backward(logp.sum())
+
+    with pytest.raises(FloatingPointError):
+        engine.each(cut, work)
+    assert all(p.grad is None for p in engine.hands.engines[1].named_parameters().values())
+
+
 def test_blocks_that_compute_themselves_again_have_one_engine(engine: LocalEngine) -> None:
     recompute_blocks(engine.model)
     with pytest.raises(ValueError, match="computed again"):

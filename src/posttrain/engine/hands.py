@@ -50,10 +50,10 @@ class Hands:
 
         waiting = [self.pool.submit(take, hand, mine) for hand, mine in enumerate(shares(pieces, self.count))]
         errors = [future.exception() for future in waiting]  # waits for all of them: none may run on behind an error
+        self._gather()  # after an error, too: what a twin holds would be added to a later step
         for error in errors:
             if error is not None:
                 raise error
-        self._gather()
         return [made[i] for i in range(len(pieces))]
 
     def _gather(self) -> None:
