@@ -25,7 +25,7 @@ from posttrain.core.protocols import Engine
 from posttrain.core.recipe import one_of
 from posttrain.methods.grpo import answered
 from posttrain.objectives.advantages import at_last, gae, moments, usable, whitened
-from posttrain.objectives.control import Constraint, Fixed, KLControl, Ledger
+from posttrain.objectives.control import Adaptive, Constraint, Fixed, KLControl, Ledger
 from posttrain.objectives.endings import Ending, Keep
 from posttrain.objectives.kl import K1, Estimator, penalties
 from posttrain.objectives.running import Moments
@@ -125,6 +125,8 @@ class PPO(Method):
     _ledger: Ledger | None = PrivateAttr(None)
 
     def model_post_init(self, _: Any, /) -> None:
+        if isinstance(self.control, Adaptive) and self.control.most is not None and self.beta > self.control.most:
+            raise ValueError(f"beta starts at {self.beta}, above control.most = {self.control.most}")
         self._beta = self.beta
         self._ledger = None if self.constraint is None else Ledger(self.constraint)
 
