@@ -205,7 +205,7 @@ def test_the_coefficient_answers_the_kl_itself() -> None:
     assert broken == pytest.approx([0.1 * math.exp(0.3), 0.1 * math.exp(0.3), 0.1]), "one broken step, then forgotten"
     assert after(Adaptive(target=2.0, proportional=3.0, most=0.5), [0.0] * 5 + [9.0] * 200) == 0.5
     assert after(Adaptive(target=2.0, proportional=3.0), [0.0] * 5 + [9.0] * 200) > 100
-    with pytest.raises(ValueError, match="above control.most"):
+    with pytest.raises(ValueError, match=r"above control\.most"):
         PPO(beta=0.5, control={"name": "adaptive", "target": 2.0, "most": 0.1})  # type: ignore[arg-type]
 
 
