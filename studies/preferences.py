@@ -3,9 +3,9 @@
 Per seed one world of the reading room (a simulation), one SFT model, four answers to each of 1,400 prompts, and simulated annotators who
 rank them. Every method starts from that SFT model and sees the same annotations: as one pair a prompt, as that pair with a fifth of the
 labels turned round (`*_flipped`), as single labelled answers (KTO), or as the ranking (listwise). Gold is the world's own verdict on four
-answers at temperature 0.7 to each of 320 held-out prompts. A reward ensemble learns from the noisy pairs and is judged by the truth, on
-prompts of other words and wordings. IPO, KTO and the ensemble were set anew on seed 100 after a first run (docs/lab.md). One raw row per
-(seed, cell, prompt), and per comparison of the ensemble. `--check` recomputes every figure from the committed rows and fails if any
+answers at temperature 0.7 to each of 320 held-out prompts. A reward ensemble learns from the noisy pairs of twice as many prompts and is
+judged by the truth, on prompts of other words and wordings. IPO, KTO and the ensemble were set anew on seed 100 (docs/lab.md). One raw
+row per (seed, cell, prompt), and per comparison of the ensemble. `--check` recomputes every figure from the committed rows and fails if any
 differs; `--small` runs a toy of everything in a minute or two, which shows that it works and nothing else.
 """
 
@@ -50,8 +50,8 @@ def dpo(link: Any = "sigmoid", beta: float = BETA, nll: float = 1.0) -> dict[str
 
 IPO_BETA = 0.25
 """IPO asks for a margin of 1 / (2 beta) nats, here 2, and pulls with the square of what is missing; its likelihood weighs as much more."""
-HEADS = 16
-"""Of the ensemble: the spread of four is known too roughly to tell doubt from chance."""
+HEADS = 32
+"""Of the ensemble: the spread of a few is known too roughly to tell doubt from chance."""
 CONSERVATIVE, ROBUST = {"name": "conservative", "flips": FLIPS}, {"name": "robust", "smoothing": FLIPS}
 CELLS: dict[str, Cell] = {
     "dpo": Cell(dpo()),
@@ -76,13 +76,14 @@ class Scale:
 
     demos: int = 4200
     asked: int = 1500
+    more: int = 1500
     held_out: int = 320
     ood: int = 640
     tokens: int = 160
     ensemble_epochs: float = 2.0
 
 
-SMALL = Scale(demos=96, asked=48, held_out=12, ood=16, tokens=24, ensemble_epochs=1.0)
+SMALL = Scale(demos=96, asked=48, more=48, held_out=12, ood=16, tokens=24, ensemble_epochs=1.0)
 
 
 # The data: annotations in four readings
@@ -143,7 +144,9 @@ def run_seed(seed: int, out: Path, scale: Scale, cells: Sequence[str]) -> tuple[
     build({"out": at, "seed": seed, "jobs": stages(scale)}).run(context)
     ranked = list(ranked_of([Group.from_json(row) for row in read_lines(out / "ranked.jsonl")]))
     pairs = list(pairs_of(ranked))
+    more = pairs_of(list(ranked_of([Group.from_json(row) for row in read_lines(out / "ranked_more.jsonl")])))
     data = {
+        "twice": write_groups(out / "pairs_twice.jsonl", [*pairs, *more]),
         "ranked": write_groups(out / "rankings.jsonl", ranked),
         "pairs": write_groups(out / "pairs.jsonl", pairs),
         "flipped": write_groups(out / "flipped.jsonl", list(flipped(pairs, seed))),
@@ -153,7 +156,7 @@ def run_seed(seed: int, out: Path, scale: Scale, cells: Sequence[str]) -> tuple[
     for name in cells:
         jobs[name] = train(CELLS[name], data, at)
         jobs[f"said_{name}"] = said(f"${name}", f"{at}/held_out.jsonl", scale)
-    heads = Cell({"name": "reward_ensemble", "heads": HEADS, "likelihood": 4.0}, "pairs", 1e-4)
+    heads = Cell({"name": "reward_ensemble", "heads": HEADS, "likelihood": 4.0}, "twice", 1e-4)
     rate = {"lr": heads.lr, "head_lr": 1e-2, "schedule": "cosine"}
     jobs["ensemble"] = {**train(heads, data, at), "epochs": scale.ensemble_epochs, "optimizer": rate}
     build({"out": at, "seed": seed, "jobs": jobs}).run(context)
@@ -178,6 +181,9 @@ def stages(scale: Scale) -> dict[str, Any]:
         "sft": {"method": "sft", "model": "base", "data": "$demos", "batch": 32, "samples": 0, "optimizer": rate},
         "answers": said("$sft", "$asked", scale),
         "ranked": {"job": "room-annotate", "data": "$answers", "sharpness": 8},
+        "more": {"job": "room-prompts", "n": scale.more, "start": 30000},
+        "answers_more": said("$sft", "$more", scale),
+        "ranked_more": {"job": "room-annotate", "data": "$answers_more", "sharpness": 8},
         "said_ood": said("$sft", "$ood", scale),
         "judged_ood": {"job": "room-annotate", "data": "$said_ood", "sharpness": float("inf")},
     }

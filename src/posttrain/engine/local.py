@@ -29,7 +29,7 @@ from posttrain.engine.tokens import encoder_outputs, token_outputs
 from posttrain.engine.work import Work
 from posttrain.models import critic
 from posttrain.models.heads import LikelihoodHead
-from posttrain.models.kernels import Kernel
+from posttrain.models.kernels import Kernel, on_cpu
 from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
@@ -45,7 +45,7 @@ class LocalEngine:
 
     model: a causal LM, perhaps wrapped by peft. heads: new heads by name (`score`, `value`), trained with it. roles: frozen models by
     name; ``reference`` is made on demand. token_budget: stream tokens of one forward (None: by device). path: None lets the first
-    batch decide. attention: the kernel of the shared path (None: buckets on CPUs, on GPUs what is fastest on the first batch).
+    batch decide. attention: the kernel of the shared path (None: `native` or buckets on CPUs, on GPUs what is fastest on the first batch).
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LocalEngine:
         if reason is not None:
             self.notes.append(f"prompts are not shared: {reason}; the dense path gives the same numbers")
         self.path: Path | None = "dense" if reason is not None else path
-        self.attention: Kernel | None = attention or ("buckets" if self.device.type == "cpu" else None)
+        self.attention: Kernel | None = attention or (on_cpu() if self.device.type == "cpu" else None)
         self.optimizer: torch.optim.AdamW | None = None
         self.settings = Optimizer()
         self.lr = 0.0
@@ -358,6 +358,11 @@ class LocalEngine:
                 self.optimizer.state[parameter] = {k: v.clone() for k, v in state["moments"].get(name, {}).items()}
         self._hashes.clear()
         self.done, self.path, self.attention = int(state["done"]), state["path"], state["attention"]
+        if self.attention == "native" and on_cpu() != "native":
+            self.attention = on_cpu()
+            self.notes.append(
+                "the run began with compiled kernels, which are not here: it goes on with other last bits"
+            )
 
 
 def _with_layout(batch: Batch, kind: Path) -> Batch:

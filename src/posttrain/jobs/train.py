@@ -22,7 +22,7 @@ from posttrain.jobs.mixing import Mixture
 from posttrain.jobs.online import All, RewardNode, Rollout
 from posttrain.jobs.probe import Again, Probe
 from posttrain.models.adapters import Lora
-from posttrain.models.kernels import Kernel
+from posttrain.models.kernels import Kernel, on_cpu
 from posttrain.train.monitors import Limits
 
 
@@ -96,8 +96,9 @@ class Train(Job):
     """Compute blocks again in the backward: a third more work for much less memory; auto does so only where a step would not fit."""
     layout: Literal["auto", "shared", "dense"] = "auto"
     """Share prompts between answers (auto verifies it on the first batch), or pad as others do."""
-    attention: Literal["auto", "buckets", "varlen", "flex"] = "auto"
-    """Kernel of the shared layout: auto takes buckets on CPUs, and on GPUs what is right and fastest on the first batch."""
+    attention: Literal["auto", "buckets", "native", "varlen", "flex"] = "auto"
+    """Kernel of the shared layout: auto takes our own on CPUs with a C compiler (native), buckets without one, and on GPUs what is right
+    and fastest on the first batch."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the blocks (torch.compile): auto does so on GPUs where it is right and saves time on the first batch."""
     cache: str | None = None
@@ -197,6 +198,8 @@ class Train(Job):
         """None lets the engine measure."""
         if self.attention in ("varlen", "flex") and self.pick_device() == "cpu":
             raise ValueError(f"attention: {self.attention} trains on CUDA GPUs alone; use auto or buckets")
+        if self.attention == "native" and (self.pick_device() != "cpu" or on_cpu() != "native"):
+            raise ValueError("attention: native needs a CPU and a C compiler (cc); use auto or buckets")
         return None if self.attention == "auto" else self.attention
 
     @property

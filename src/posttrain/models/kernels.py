@@ -1,12 +1,12 @@
-"""Other ways to attend over the flat stream, for GPUs: one variable-length call, or one compiled FlexAttention.
+"""Other ways to attend over the flat stream: kernels of our own on CPUs, one variable-length call or FlexAttention on GPUs.
 
-Both compute what the buckets of `models.attention` compute, without padding and without a mask over the stream. A `VarlenPlan` hands
+All compute what the buckets of `models.attention` compute, without padding and without a mask over the stream. A `VarlenPlan` hands
 every segment of the batch (a prompt, or an answer with its prompt's keys before its own) to torch's variable-length flash attention,
 whose causal rule is aligned bottom-right, as an answer after its prompt needs (Dao et al. 2022, arXiv:2205.14135). A `FlexPlan` gives
 FlexAttention the rule of the tree itself: same group, and the prompt or the own branch, and not later (arXiv:2412.05496).
 
-The variable-length kernel exists on CUDA alone, in fp16 and bf16; FlexAttention on CPUs computes forwards only. There the buckets are
-used, and these plans are tested against them.
+The variable-length kernel exists on CUDA alone, in fp16 and bf16; FlexAttention on CPUs computes forwards only. There the kernels of
+`models.native_attention` are used, or the buckets where they cannot be compiled, and these plans are tested against them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from torch import Tensor
 
 from posttrain.core.batch import Batch
 from posttrain.models.attention import FlatPlan, plan, segments
+from posttrain.models.native_attention import NativePlan
+from posttrain.native.library import library
 
-Kernel = Literal["buckets", "varlen", "flex"]
+Kernel = Literal["buckets", "native", "varlen", "flex"]
 
 
 @dataclass
@@ -142,8 +144,14 @@ def _flex(compiled: bool) -> Callable[..., Any]:
     return made
 
 
-PLANS: dict[Kernel, Callable[[Batch], FlatPlan | VarlenPlan | FlexPlan]] = {
+def on_cpu() -> Kernel:
+    """The kernel of a CPU: our own where this machine can compile them."""
+    return "buckets" if library() is None else "native"
+
+
+PLANS: dict[Kernel, Callable[[Batch], FlatPlan | NativePlan | VarlenPlan | FlexPlan]] = {
     "buckets": plan,
+    "native": NativePlan.of,
     "varlen": VarlenPlan.of,
     "flex": FlexPlan.of,
 }

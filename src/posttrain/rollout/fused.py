@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posttrain.rollout.attention import MIN_ROWS, Edit, attend, key_width, rounded
+from posttrain.rollout.native import Native
 from posttrain.rollout.pages import zeros
 from posttrain.rollout.plan import Plan, Prompt
 from posttrain.rollout.weights import Decoder, Layer, read_decoder
@@ -65,6 +66,7 @@ class Fused:
         if weights is None:
             raise ValueError(f"{type(model).__name__} is outside the fused family; use the generic decoder")
         self.weights: Decoder = weights
+        self.native = Native.of(weights)
 
     def open(self, prompts: list[list[int]], shared: list[bool]) -> tuple[list[Prompt], Tensor]:
         """Prefill prompts. Returns a handle and the next-token logits [G, V] float32 of each, in order."""
@@ -204,6 +206,8 @@ class Fused:
     def step(self, tokens: list[int]) -> Tensor:
         """Feed one token to each live row; next-token logits [live, V] float32."""
         w = self.weights
+        if self.native is not None and self.edit is None:
+            return self._native_step(self.native, tokens)
         plan = self._plan()
         ids = torch.zeros(plan.rows, dtype=torch.long)
         ids[: self.live] = torch.tensor(tokens)
@@ -218,6 +222,14 @@ class Fused:
             x = x if self.edit is None else self.edit(i, x, False)
         self.length[: self.live] += 1
         return self._logits(x)[: self.live]
+
+    def _native_step(self, native: Native, tokens: list[int]) -> Tensor:
+        """`step` in one call of the kernels."""
+        place = np.array([max(p.place, 0) for p in self.prompts], dtype=np.int64)
+        self.own = self._grown(self.own, self.slots, rounded(int(self.length[: self.live].max()) + 1, 8))
+        logits = native.step(tokens, self.length, self.base, place, self.own, self.pool)
+        self.length[: self.live] += 1
+        return self._scaled(logits)
 
     def _attention(self, i: int, layer: Layer, q: Tensor, plan: Plan) -> Tensor:
         w, b = self.weights, plan.rows
@@ -380,7 +392,12 @@ class Fused:
     def _logits(self, x: Tensor) -> Tensor:
         w = self.weights
         x = w.norm(x)
-        logits = (torch.mm(x, w.head) if w.head_bias is None else torch.addmm(w.head_bias, x, w.head)).float()
+        return self._scaled(
+            (torch.mm(x, w.head) if w.head_bias is None else torch.addmm(w.head_bias, x, w.head)).float()
+        )
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        w = self.weights
         if w.logit_scale != 1.0:
             logits.mul_(w.logit_scale)
         if w.softcap:
