@@ -18,6 +18,7 @@ from posttrain.core.recipe import build_spec
 from posttrain.data.source import Offline
 from posttrain.engine.local import LocalEngine
 from posttrain.jobs.assembly import Part, hold_out
+from posttrain.models.kernels import Kernel, on_cpu
 from posttrain.models.load import load
 from posttrain.train.loop import accumulate
 from tests.check.subject import loaded, pairs, renderer
@@ -107,15 +108,19 @@ def test_dropout_of_the_config_is_off(tmp_path: Path) -> None:
     assert one is not None and two is not None and torch.equal(one, two)
 
 
-def test_sliding_window_holds_for_shared_prompts() -> None:
+@pytest.mark.parametrize("attention", ["buckets", "native"])
+def test_sliding_window_holds_for_shared_prompts(attention: Kernel) -> None:
     """Answers behind a shared prompt that is longer than the window see what padded rows see."""
-    model, _ = tiny("mistral")
+    if attention == "native" and on_cpu() != "native":
+        pytest.skip("no C compiler here")
+    model, _ = tiny("mistral", hidden=64, heads=4)
     rng = np.random.default_rng(1)
     answers = tuple(Response(tokens=rng.integers(3, 60, n), trained=np.ones(n, dtype=bool)) for n in (9, 6))
     row = Group((), answers, prompt_tokens=rng.integers(3, 60, 40))
     assert model.config.sliding_window < 40
     shared, dense = (
-        LocalEngine(model, path=p).score(layout([row], p), Needs(logp=True)).logp for p in ("shared", "dense")
+        LocalEngine(model, path=p, attention=attention).score(layout([row], p), Needs(logp=True)).logp
+        for p in ("shared", "dense")
     )
     assert shared is not None and dense is not None
     torch.testing.assert_close(shared, dense, atol=1e-5, rtol=0)

@@ -138,7 +138,7 @@ def test_an_engine_measures_once_and_remembers(monkeypatch: pytest.MonkeyPatch) 
     model, _ = tiny("llama", seed=1)
     monkeypatch.setattr(kernels, "_varlen", lambda: sequences)
     engine = LocalEngine(model, path="shared")
-    assert engine.attention == "buckets"  # a CPU has no choice
+    assert engine.attention == kernels.on_cpu()  # a CPU has no choice
     engine.attention = None
     groups = [g for g in ragged() if len(g.responses) == 1]
     method = SFT()

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from posttrain.core.protocols import Sampling
+from posttrain.native.library import library
+from posttrain.rollout.native import Native
 from posttrain.rollout.score import response_logps
 from tests.rollout.models import FUSED, GENERIC, model_of, prompts, sampler_of
 
@@ -23,6 +25,15 @@ def generated(model: object, prompt: list[int], length: int, **options: object) 
             **options,
         )
     return out[0, len(prompt) :].tolist()
+
+
+@pytest.fixture(autouse=True, params=["kernels", "torch"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute a step of the fused path."""
+    if request.param == "torch":
+        monkeypatch.setattr(Native, "of", classmethod(lambda *_: None))
+    elif library() is None:
+        pytest.skip("no C compiler here")
 
 
 @pytest.mark.parametrize("family", FUSED + GENERIC)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from posttrain.core.batch import Batch, layout
 from posttrain.core.group import Group
@@ -30,6 +31,7 @@ from posttrain.engine.work import Work
 from posttrain.models import critic
 from posttrain.models.heads import LikelihoodHead
 from posttrain.models.kernels import Kernel, on_cpu
+from posttrain.models.native_modules import adopt
 from posttrain.models.token_scores import Head, token_scores
 from posttrain.models.trunk import dense_hidden, dense_reason, hidden, is_encoder, shared_hidden
 
@@ -67,6 +69,7 @@ class LocalEngine:
         self.head_limit = head_limit
         if self.device.type == "cpu":
             keep_freed_memory()
+            adopt(model)
         self.notes: list[str] = []
         self.encoder = is_encoder(model)
         reason = dense_reason(model)
@@ -198,9 +201,7 @@ class LocalEngine:
         weighs = isinstance(scorer, LikelihoodHead)
         self.flops += work.forward(piece, needs.head_rows or weighs) * (3 if torch.is_grad_enabled() else 1)
         rows_needed = needs.head_rows or weighs or (needs.value > 0 and self.critic is None) or needs.hidden
-        places = [piece.source] if rows_needed else []
-        if needs.score:
-            places.append(piece.last)
+        places = [*([piece.source] if rows_needed else []), *([piece.last] if needs.score else [])]
         if not places:
             parts: Sequence[Tensor] = ()
         elif path == "shared":
@@ -306,10 +307,12 @@ class LocalEngine:
         norm = global_norm(gradients) if gradients else 0.0
         if self.settings.clip and norm > self.settings.clip:
             torch._foreach_mul_(list(gradients.values()), self.settings.clip / norm)
-        rate = self.settings.rate(self.done, self.steps) * self.eased
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
+            group["lr"] = group["peak"] * self.settings.rate(self.done, self.steps) * self.eased
         self.optimizer.step()
+        increment_version(
+            named.values()
+        )  # torch's fused step does not count as a change, by which samplers and packed weights go
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         return {"grad_norm": norm, "lr": float(self.optimizer.param_groups[0]["lr"])}

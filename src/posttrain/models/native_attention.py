@@ -12,6 +12,7 @@ import ctypes
 from collections.abc import Callable
 from ctypes import Structure, c_float, c_int64, c_void_p
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,10 @@ class NativePlan:
     def of(cls, batch: Batch) -> NativePlan:
         """The groups of a batch."""
         rows = np.bincount(batch.group_of, minlength=batch.G)
-        made = (
-            batch.prompt_start,
-            batch.prompt_length,
-            np.concatenate([[0], np.cumsum(rows)]),
-            batch.start,
-            batch.length,
-        )
-        return cls(batch, *(np.ascontiguousarray(x, dtype=np.int64) for x in made))
+        first = np.concatenate([[0], np.cumsum(rows)])
+        told = (batch.prompt_start, batch.prompt_length, first, batch.start, batch.length)
+        start, length, first, at, size = (np.ascontiguousarray(x, dtype=np.int64) for x in told)
+        return cls(batch, start, length, first, at, size)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor:
         """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
@@ -94,7 +91,7 @@ class NativePlan:
         tokens = self.length + np.add.reduceat(np.append(self.size, 0), self.first[:-1]) * (np.diff(self.first) > 0)
         ends = np.searchsorted(np.cumsum(tokens), np.arange(1, count) * tokens.sum() / count).tolist()
         edges = [0, *ends, len(tokens)]
-        return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+        return [(a, b) for a, b in pairwise(edges) if a < b]
 
     def _call(self, lib: Any, what: _Attention, head_dim: int, a: int, b: int) -> Callable[[], None]:
         answers = self.size[self.first[a] : self.first[b]]

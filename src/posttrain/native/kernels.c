@@ -12,7 +12,9 @@ typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t i8 __attribute__((vector_size(32)));
 #define INLINE static inline __attribute__((always_inline))
 #define PANEL 16 // columns of a packed weight that lie together
+#define ROUND(n) (((n) + PANEL - 1) / PANEL * PANEL)
 #define CHUNK 32 // steps of a sum between two rounds of fetching ahead
+#define ROWS 96  // rows of a large product that are multiplied with all panels before the next ones
 #define TILE 6   // rows that are multiplied at once: 12 sums stay in registers
 
 INLINE v8 load(const float *p) {
@@ -86,11 +88,51 @@ INLINE void tiles(long m, const float *a, long row, long step, const float *b, l
   if (m == 1) tile(1, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
 }
 
+// Eight rows of eight numbers become columns: row i of x is column i of out, whose rows lie PANEL apart.
+INLINE void turn(const float *x, long xs, float *out) {
+  v8 a[8], b[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) a[i] = load(x + i * xs);
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; j++) {
+      a[i + 2 * j] = __builtin_shufflevector(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      a[i + 2 * j + 1] = __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    store(out + i * PANEL, __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11));
+    store(out + (i + 4) * PANEL, __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15));
+  }
+}
+
+// n rows of D numbers, xs apart, as panels of 16 rows.
+static void read_panels(const float *x, long xs, long n, long D, float *out) {
+  long j = 0;
+  for (; j + 8 <= n; j += 8)
+    for (long d = 0; d < D; d += 8) turn(x + j * xs + d, xs, out + j / PANEL * PANEL * D + j % PANEL + d * PANEL);
+  for (; j < ROUND(n); j++)
+    for (long d = 0; d < D; d++) out[j / PANEL * PANEL * D + j % PANEL + d * PANEL] = j < n ? x[j * xs + d] : 0.0f;
+}
+
 // Weight [K, N], element (k, n) at w[k * ks + n * ns], as panels [ceil(N / 16)][K][16], zeros beyond N.
-void pack(const float *w, long ks, long ns, long K, long N, float *out) {
+void pack(const float *w, int64_t ks, int64_t ns, int64_t K, int64_t N, float *out) {
+  if (ks == 1 && K % 8 == 0) {
+    read_panels(w, ns, N, K, out);
+    return;
+  }
   for (long n0 = 0; n0 < N; n0 += PANEL)
-    for (long k = 0; k < K; k++)
-      for (long n = n0; n < n0 + PANEL; n++) *out++ = n < N ? w[k * ks + n * ns] : 0.0f;
+    for (long k = 0; k < K; k++, out += PANEL)
+      if (ns == 1 && n0 + PANEL <= N)
+        store(out, load(w + k * ks + n0)), store(out + 8, load(w + k * ks + n0 + 8));
+      else
+        for (long n = 0; n < PANEL; n++) out[n] = n0 + n < N ? w[k * ks + (n0 + n) * ns] : 0.0f;
 }
 
 // out [m, N] = (add ? out : 0) + alpha * (x [m, K] times a packed weight + bias). Rows of x and out lie xs and os apart.
@@ -112,12 +154,13 @@ static void product(const float *x, long xs, long m, const float *w, const float
   }
 }
 
-void packed_product(const float *x, long m, const float *w, long K, long N, float *out) {
-  product(x, K, m, w, 0, K, N, out, N, 0, 1.0f);
+// out [m, N] = x [m, K] times a packed weight + bias, in blocks of rows that stay in the second cache.
+void linear(const float *x, int64_t m, const float *w, const float *bias, int64_t K, int64_t N, float *out) {
+  for (long i = 0; i < m; i += ROWS) product(x + i * K, K, m - i < ROWS ? m - i : ROWS, w, bias, K, N, out + i * N, N, 0, 1.0f);
 }
 
-// y = x / sqrt(mean(x^2) + eps) * weight
-static void rms_norm(const float *x, const float *weight, float eps, long n, float *y) {
+// y = x / sqrt(mean(x^2) + eps) * weight; what x was multiplied with
+static float rms_norm(const float *x, const float *weight, float eps, long n, float *y) {
   v8 squares = all(0.0f);
   long i = 0;
   for (; i + 8 <= n; i += 8) squares += load(x + i) * load(x + i);
@@ -126,6 +169,40 @@ static void rms_norm(const float *x, const float *weight, float eps, long n, flo
   const float scale = 1.0f / sqrtf(total / (float)n + eps);
   for (i = 0; i + 8 <= n; i += 8) store(y + i, load(x + i) * scale * load(weight + i));
   for (; i < n; i++) y[i] = x[i] * scale * weight[i];
+  return scale;
+}
+
+// The norm of m rows, and scale [m], what each was multiplied with.
+void norm_forward(const float *x, const float *weight, float eps, int64_t m, int64_t n, float *y, float *scale) {
+  for (long i = 0; i < m; i++, x += n, y += n) scale[i] = rms_norm(x, weight, eps, n, y);
+}
+
+// Gradients of the norm: dx [m, n] written, dweight [n] added to (0: not wanted). n is a multiple of 8.
+void norm_backward(const float *dy, const float *x, const float *weight, const float *scale, int64_t m, int64_t n, float *dx,
+                   float *dweight) {
+  for (long i = 0; i < m; i++, dy += n, x += n, dx += n) {
+    v8 along = all(0.0f);
+    for (long j = 0; j < n; j += 8) along += load(dy + j) * load(weight + j) * load(x + j);
+    const float share = sum(along) * scale[i] * scale[i] / (float)n;
+    for (long j = 0; j < n; j += 8) {
+      const v8 g = load(dy + j), at = load(x + j);
+      store(dx + j, scale[i] * (load(weight + j) * g - share * at));
+      if (dweight) store(dweight + j, load(dweight + j) + scale[i] * g * at);
+    }
+  }
+}
+
+// y = gate * sigmoid(gate) * up, elementwise; n is a multiple of 8.
+void swiglu_forward(const float *gate, const float *up, int64_t n, float *y) {
+  for (long i = 0; i < n; i += 8) store(y + i, load(gate + i) / (1.0f + expv(-load(gate + i))) * load(up + i));
+}
+
+void swiglu_backward(const float *dy, const float *gate, const float *up, int64_t n, float *dgate, float *dup) {
+  for (long i = 0; i < n; i += 8) {
+    const v8 g = load(gate + i), d = load(dy + i), s = 1.0f / (1.0f + expv(-g));
+    store(dup + i, d * g * s);
+    store(dgate + i, d * load(up + i) * s * (1.0f + g * (1.0f - s)));
+  }
 }
 
 // One layer of a decoder; pointers that are 0 stand for parts that it has not. Weights are packed.
@@ -276,14 +353,15 @@ int64_t scratch(const Decoder *w, int64_t rows, int64_t keys) {
   return rows * (2 * w->hidden + most(qkv, w->hidden) + w->heads * w->head_dim + 2 * w->inner) + keys + 8;
 }
 
-// One token for every row: writes its keys and values into the row's own cache, and the next token's logits [rows, vocab].
-void decode(const Decoder *w, const Step *s) {
+// One token for every row through layers from .. to: writes keys and values into the rows' own caches. The states [rows, hidden] lie at the
+// beginning of the scratch, so that a caller may change them between layers; in the end, if asked, the next token's logits.
+void decode(const Decoder *w, const Step *s, int64_t from, int64_t to, int64_t logits) {
   const long m = s->rows, h = w->hidden, D = w->head_dim, H = w->heads, G = w->kv_heads, wide = (H + 2 * G) * D, rep = H / G;
   float *x = s->scratch, *y = x + m * h, *qkv = y + m * h, *attended = qkv + m * most(wide, h), *up = attended + m * H * D,
         *score = up + m * 2 * w->inner;
-  for (long i = 0; i < m; i++)
+  for (long i = 0; i < m && from == 0; i++)
     for (long j = 0; j < h; j++) x[i * h + j] = w->embed[s->token[i] * h + j] * w->embed_scale;
-  for (long n = 0; n < w->layers; n++) {
+  for (long n = from; n < to; n++) {
     const Layer *l = w->layer + n;
     for (long i = 0; i < m && l->attn_norm; i++) rms_norm(x + i * h, l->attn_norm, l->attn_eps, h, y + i * h);
     product(l->attn_norm ? y : x, h, m, l->qkv, l->qkv_bias, h, wide, qkv, wide, 0, 1.0f);
@@ -309,6 +387,7 @@ void decode(const Decoder *w, const Step *s) {
     for (long i = 0; i < m; i++) gated(up + i * 2 * w->inner, up + i * 2 * w->inner + w->inner, w->inner, (int)w->gelu);
     add_block(w, up, 2 * w->inner, l->down, l->down_bias, l->after_mlp, l->after_mlp_eps, w->inner, x, qkv, m);
   }
+  if (!logits) return;
   for (long i = 0; i < m; i++) rms_norm(x + i * h, w->norm, w->norm_eps, h, y + i * h);
   product(y, h, m, w->head, w->head_bias, h, w->vocab, s->logits, w->vocab, 0, 1.0f);
 }
@@ -326,7 +405,6 @@ typedef struct {
 } Attention;
 
 #define BLOCK 24 // queries whose gradients reach keys and values together
-#define ROUND(n) (((n) + PANEL - 1) / PANEL * PANEL)
 
 // Keys and values of a run of tokens: as panels of 16 tokens ([D][16] each) for products over D, as rows [n][D] for products over tokens.
 // Tokens beyond n are zeros up to the next 16.
@@ -334,39 +412,6 @@ typedef struct {
   float *kp, *vp, *kr, *vr, *dk, *dv;
   long n;
 } Run;
-
-// Eight rows of eight numbers become columns: row i of x is column i of out, whose rows lie PANEL apart.
-INLINE void turn(const float *x, long xs, float *out) {
-  v8 a[8], b[8];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) a[i] = load(x + i * xs);
-#pragma GCC unroll 4
-  for (int i = 0; i < 8; i += 2) {
-    b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-    b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 8; i += 4)
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; j++) {
-      a[i + 2 * j] = __builtin_shufflevector(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-      a[i + 2 * j + 1] = __builtin_shufflevector(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    store(out + i * PANEL, __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11));
-    store(out + (i + 4) * PANEL, __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15));
-  }
-}
-
-// n rows of D numbers, xs apart, as panels of 16 rows.
-static void read_panels(const float *x, long xs, long n, long D, float *out) {
-  long j = 0;
-  for (; j + 8 <= n; j += 8)
-    for (long d = 0; d < D; d += 8) turn(x + j * xs + d, xs, out + j / PANEL * PANEL * D + j % PANEL + d * PANEL);
-  for (; j < ROUND(n); j++)
-    for (long d = 0; d < D; d++) out[j / PANEL * PANEL * D + j % PANEL + d * PANEL] = j < n ? x[j * xs + d] : 0.0f;
-}
 
 static void read_run(const Attention *a, long g, long start, long n, int backward, Run *run) {
   const long D = a->head_dim;

@@ -69,8 +69,8 @@ class Cohorts:
         self.cohorts: list[Cohort] = []
         self.edit: Edit | None = None
 
-    def refresh(self, model: Any) -> None:
-        """Use this model from now on."""
+    def refresh(self, model: Any, _: Any = None) -> None:
+        """Use this model from now on; it has no copies that a second argument could bring."""
         self.model = model
 
     @property

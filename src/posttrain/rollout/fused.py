@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posttrain.rollout.attention import MIN_ROWS, Edit, attend, key_width, rounded
+from posttrain.rollout.blocks import Blocks
 from posttrain.rollout.native import Native
 from posttrain.rollout.pages import zeros
 from posttrain.rollout.plan import Plan, Prompt
@@ -36,11 +37,12 @@ MASKED = -1e30  # finite, so that a prompt wholly outside a sliding window gets 
 
 
 class Fused:
-    """Rows 0..live-1 of a Llama-like model. Raises ValueError when the model is not of that family."""
+    """Rows 0..live-1 of a Llama-like model. Raises ValueError when the model is not of that family. like: a decoder of the same model and
+    context, whose copies of the weights serve both."""
 
-    def __init__(self, model: Any, slots: int, max_context: int) -> None:
+    def __init__(self, model: Any, slots: int, max_context: int, like: Fused | None = None) -> None:
         self.slots, self.max_context = max(slots, MIN_ROWS), max_context
-        self.refresh(model)
+        self.refresh(model, like)
         w = self.weights
         self.device, self.dtype = w.embed.device, w.embed.dtype
         self.live = 0
@@ -60,13 +62,18 @@ class Fused:
         # Zeros, not empty: masked keys are multiplied by weight 0, which a stray NaN would survive.
         return zeros(*shape, dtype=w.embed.dtype, device=w.embed.device)
 
-    def refresh(self, model: Any) -> None:
-        """Read the weights again; rows in flight go on with the new ones."""
-        weights = read_decoder(model, rounded(self.max_context, ROUND))
-        if weights is None:
-            raise ValueError(f"{type(model).__name__} is outside the fused family; use the generic decoder")
+    def refresh(self, model: Any, like: Fused | None = None) -> None:
+        """Read the weights again, or take those that `like` has read; rows in flight go on with the new ones."""
+        if like is not None:
+            weights, native = like.weights, like.native
+        else:
+            read = read_decoder(model, rounded(self.max_context, ROUND))
+            if read is None:
+                raise ValueError(f"{type(model).__name__} is outside the fused family; use the generic decoder")
+            weights, native = read, Native.of(read)
         self.weights: Decoder = weights
-        self.native = Native.of(weights)
+        self.native: Native | None = native
+        self.blocks = Blocks(weights)
 
     def open(self, prompts: list[list[int]], shared: list[bool]) -> tuple[list[Prompt], Tensor]:
         """Prefill prompts. Returns a handle and the next-token logits [G, V] float32 of each, in order."""
@@ -89,20 +96,20 @@ class Fused:
         for handle, share in zip(done, shared, strict=True):
             if share:
                 self._place(handle)
-        return done, self._logits(hidden)[: len(prompts)]
+        return done, self.blocks.logits(hidden)[: len(prompts)]
 
     def _prefill(self, prompts: list[list[int]], width: int) -> tuple[Tensor, Tensor]:
         w, n = self.weights, len(prompts)
         ids = torch.zeros(n, width, dtype=torch.long)
         for i, prompt in enumerate(prompts):
             ids[i, : len(prompt)] = torch.tensor(prompt)
-        x = self._embed(ids.view(-1).to(self.device))
+        x = self.blocks.embed(ids.view(-1).to(self.device))
         turn = {name: table[:width].repeat(n, 1).unsqueeze(1) for name, table in w.rope.items()}
         kv = torch.empty(len(w.layers), n, 2 * w.kv_heads, width, w.head_dim, device=self.device, dtype=self.dtype)
         at = torch.arange(width, device=self.device)
         ends = [i * width + len(p) - 1 for i, p in enumerate(prompts)]
         for i, layer in enumerate(w.layers):
-            q, fresh = self._project(layer, x, turn)
+            q, fresh = self.blocks.project(layer, x, turn)
             kv[i] = fresh.view(n, width, 2 * w.kv_heads, w.head_dim).transpose(1, 2)
             if i == len(w.layers) - 1:
                 break  # only the prompts' last tokens go on to the logits
@@ -113,7 +120,7 @@ class Fused:
             o = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=not windowed, scale=w.scale, enable_gqa=w.heads != w.kv_heads
             )
-            x = self._finish(layer, x, o.transpose(1, 2).reshape(n * width, -1))
+            x = self.blocks.finish(layer, x, o.transpose(1, 2).reshape(n * width, -1))
             x = x if self.edit is None else self.edit(i, x, True)
         last = self._last(w.layers[-1], x, q, kv[-1], ends)
         return kv, last if self.edit is None else self.edit(len(w.layers) - 1, last, True)
@@ -131,7 +138,7 @@ class Fused:
         out, _ = attend(asked, kv[:, : w.kv_heads], kv[:, w.kv_heads :], self._mask(seen)[:, None, None], w.scale)
         attended = out.reshape(n, -1)
         attended = torch.cat([attended, attended[:1].expand(max(0, MIN_ROWS - n), -1)])
-        return self._finish(layer, x.index_select(0, rows), attended)[:n]
+        return self.blocks.finish(layer, x.index_select(0, rows), attended)[:n]
 
     def _place(self, prompt: Prompt) -> None:
         """Give a prompt its place in the pool."""
@@ -206,30 +213,30 @@ class Fused:
     def step(self, tokens: list[int]) -> Tensor:
         """Feed one token to each live row; next-token logits [live, V] float32."""
         w = self.weights
-        if self.native is not None and self.edit is None:
+        if self.native is not None:
             return self._native_step(self.native, tokens)
         plan = self._plan()
         ids = torch.zeros(plan.rows, dtype=torch.long)
         ids[: self.live] = torch.tensor(tokens)
-        x = self._embed(ids.to(self.device))
+        x = self.blocks.embed(ids.to(self.device))
         for i, layer in enumerate(w.layers):
-            q, fresh = self._project(layer, x, plan.turn)
+            q, fresh = self.blocks.project(layer, x, plan.turn)
             if plan.column is None:
                 self.own[i].view(-1, w.head_dim).index_copy_(0, plan.write, fresh.reshape(-1, w.head_dim))
             else:
                 self.own[i, : plan.rows, :, plan.column] = fresh
-            x = self._finish(layer, x, self._attention(i, layer, q, plan))
+            x = self.blocks.finish(layer, x, self._attention(i, layer, q, plan))
             x = x if self.edit is None else self.edit(i, x, False)
         self.length[: self.live] += 1
-        return self._logits(x)[: self.live]
+        return self.blocks.logits(x)[: self.live]
 
     def _native_step(self, native: Native, tokens: list[int]) -> Tensor:
         """`step` in one call of the kernels."""
         place = np.array([max(p.place, 0) for p in self.prompts], dtype=np.int64)
         self.own = self._grown(self.own, self.slots, rounded(int(self.length[: self.live].max()) + 1, 8))
-        logits = native.step(tokens, self.length, self.base, place, self.own, self.pool)
+        logits = native.step(tokens, self.length, self.base, place, self.own, self.pool, self.edit)
         self.length[: self.live] += 1
-        return self._scaled(logits)
+        return self.blocks.scaled(logits)
 
     def _attention(self, i: int, layer: Layer, q: Tensor, plan: Plan) -> Tensor:
         w, b = self.weights, plan.rows
@@ -339,67 +346,3 @@ class Fused:
         # Half precision cannot hold the number; a quarter of its range still gives weight 0.
         low = max(MASKED, torch.finfo(self.dtype).min / 4)
         return torch.from_numpy(np.where(seen, np.float32(0), np.float32(low))).to(self.device, self.dtype)
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        x = self.weights.embed.index_select(0, ids)
-        return x if self.weights.embed_scale == 1.0 else x.mul_(self.weights.embed_scale)
-
-    def _project(self, layer: Layer, x: Tensor, turn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Queries [N, H, D] and keys with values [N, 2 Hkv, D], turned to their positions."""
-        w, n = self.weights, x.shape[0]
-        y = x if layer.attn_norm is None else layer.attn_norm(x)
-        qkv = torch.mm(y, layer.qkv) if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, y, layer.qkv)
-        qkv = qkv.view(n, -1, w.head_dim)
-        both = qkv[:, : w.heads + w.kv_heads]
-        if layer.qk_norm is not None:
-            both.copy_(F.rms_norm(both, (w.head_dim,), None, layer.qk_norm.eps).mul_(layer.qk_norm.weight))
-        elif layer.q_norm is not None and layer.k_norm is not None:
-            flat, cut = qkv.view(n, -1), w.heads * w.head_dim
-            end = cut + w.kv_heads * w.head_dim
-            flat[:, :cut] = layer.q_norm(flat[:, :cut])
-            flat[:, cut:end] = layer.k_norm(flat[:, cut:end])
-        if layer.rope is not None:
-            angle = turn[layer.rope]
-            part = both[..., : 2 * angle.shape[-1]]
-            if part.dtype == torch.float32:
-                torch.view_as_complex(part.unflatten(-1, (-1, 2))).mul_(angle)
-            else:
-                wide = torch.view_as_complex(part.float().unflatten(-1, (-1, 2))) * angle
-                part.copy_(torch.view_as_real(wide).flatten(-2))
-        return qkv[:, : w.heads], qkv[:, w.heads :]
-
-    def _finish(self, layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
-        """Output projection, residual and MLP; `x` [N, h] is overwritten."""
-        x = self._add(x, attended, layer.out, layer.out_bias, layer.after_attn)
-        y = x if layer.mlp_norm is None else layer.mlp_norm(x)
-        up = (
-            torch.mm(y, layer.gate_up)
-            if layer.gate_up_bias is None
-            else torch.addmm(layer.gate_up_bias, y, layer.gate_up)
-        )
-        width = up.shape[1] // 2
-        return self._add(x, layer.act(up[:, :width]).mul_(up[:, width:]), layer.down, layer.down_bias, layer.after_mlp)
-
-    def _add(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, norm: Any) -> Tensor:
-        residual = self.weights.residual
-        if norm is None:
-            if bias is not None:
-                x.add_(bias, alpha=residual)
-            return x.addmm_(y, weight, alpha=residual)
-        z = torch.mm(y, weight) if bias is None else torch.addmm(bias, y, weight)
-        return x.add_(norm(z), alpha=residual)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        w = self.weights
-        x = w.norm(x)
-        return self._scaled(
-            (torch.mm(x, w.head) if w.head_bias is None else torch.addmm(w.head_bias, x, w.head)).float()
-        )
-
-    def _scaled(self, logits: Tensor) -> Tensor:
-        w = self.weights
-        if w.logit_scale != 1.0:
-            logits.mul_(w.logit_scale)
-        if w.softcap:
-            logits.div_(w.softcap).tanh_().mul_(w.softcap)
-        return logits

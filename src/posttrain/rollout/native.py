@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from posttrain.native.library import address, library
+from posttrain.rollout.attention import Edit
 from posttrain.rollout.weights import Decoder, Layer, Norm
 
 WIDEST = 1024
@@ -60,7 +61,7 @@ class _Step(Structure):
 
 
 class Native:
-    """Packed weights of a decoder. Take `Native.of`, which says None where the kernels do not compute the model."""
+    """Packed weights of a decoder, which several threads may use at once. Take `Native.of`: None where the kernels do not compute it."""
 
     def __init__(self, weights: Decoder, lib: ctypes.CDLL) -> None:
         self.weights, self.lib = weights, lib
@@ -87,7 +88,6 @@ class Native:
             embed_scale=w.embed_scale,
         )
         lib.scratch.restype = c_int64
-        self._scratch = torch.empty(0)
 
     @classmethod
     def of(cls, weights: Decoder) -> Native | None:
@@ -99,15 +99,20 @@ class Native:
         return None if lib is None else cls(weights, lib)
 
     def step(
-        self, tokens: Sequence[int], length: np.ndarray, base: np.ndarray, place: np.ndarray, own: Tensor, pool: Tensor
+        self,
+        tokens: Sequence[int],
+        length: np.ndarray,
+        base: np.ndarray,
+        place: np.ndarray,
+        own: Tensor,
+        pool: Tensor,
+        edit: Edit | None = None,
     ) -> Tensor:
         """Next-token logits [rows, V] of one token for each row; its keys and values go into `own` [L, rows, 2 Hkv, T, D]."""
         w, rows = self.decoder, len(tokens)
         numbers = [np.ascontiguousarray(x, dtype=np.int64) for x in (tokens, length[:rows], base[:rows], place)]
         longest = int((numbers[1] + numbers[2]).max()) + 1
-        room = self.lib.scratch(ctypes.byref(w), c_int64(rows), c_int64(longest))
-        if room > self._scratch.numel():
-            self._scratch = torch.empty(int(room * 1.25))
+        room = torch.empty(self.lib.scratch(ctypes.byref(w), c_int64(rows), c_int64(longest)))
         logits = torch.empty(rows, w.vocab)
         strides = [*own.stride()[:3], *(pool.stride()[:3] if pool.numel() else (0, 0, 0))]
         told = _Step(
@@ -116,11 +121,21 @@ class Native:
             pool.data_ptr(),
             rows,
             *strides,
-            self._scratch.data_ptr(),
+            room.data_ptr(),
             logits.data_ptr(),
         )
-        self.lib.decode(ctypes.byref(w), ctypes.byref(told))
+        if edit is None:
+            self._layers(told, 0, w.layers, True)
+            return logits
+        states = room[: rows * w.hidden].view(rows, w.hidden)
+        for layer in range(w.layers):
+            self._layers(told, layer, layer + 1, False)
+            states.copy_(edit(layer, states, False))
+        self._layers(told, w.layers, w.layers, True)
         return logits
+
+    def _layers(self, told: _Step, a: int, b: int, logits: bool) -> None:
+        self.lib.decode(ctypes.byref(self.decoder), ctypes.byref(told), *(c_int64(x) for x in (a, b, logits)))
 
     def _kept(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -159,3 +174,10 @@ class Native:
         products = {name: self._packed(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")}
         biases = {f"{name}_bias": self._kept(getattr(layer, f"{name}_bias")) for name in products}
         return _Layer(window=layer.window, **products, **biases, **norms, **turn)
+
+
+def threads_of(model: Any) -> int:
+    """Threads to decode with: one for a small model on a CPU, where more only wait for each other; 0 = as torch has it."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    width = getattr(model.config, "hidden_size", None) or 0
+    return 1 if on_cpu and width <= WIDEST else 0

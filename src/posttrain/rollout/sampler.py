@@ -13,6 +13,7 @@ Leaves out speculative decoding, beam search and encoder-decoder models.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ from posttrain.rollout.cohorts import Cohorts
 from posttrain.rollout.draw import Chooser, draw, row_key
 from posttrain.rollout.fused import Fused
 from posttrain.rollout.jobs import Job, Sample, check
-from posttrain.rollout.score import response_logps
+from posttrain.rollout.native import threads_of
+from posttrain.rollout.score import group_logps
 from posttrain.rollout.text import TextStream
 from posttrain.rollout.weights import read_decoder
 
@@ -69,10 +71,14 @@ class Sampler:
         self.version = 0
         self.cancelled: set[str] = set()
         self.fused = read_decoder(model, self.max_context) is not None
-        self.threads = _threads(model) if threads is None else threads
+        self.threads = threads_of(model) if threads is None else threads
         self._stop = torch.tensor(sorted(self.stop_ids), dtype=torch.long, device=next(model.parameters()).device)
         self.edit: Edit | None = None  # a change of hidden states, for all rows (steering vectors)
+        self.like: Sampler | None = (
+            None  # a sampler of the same model and context, whose copies of the weights serve this one, too
+        )
         self._decoder: Fused | Cohorts | None = None
+        self._building = threading.Lock()
         self._seen_weights = self._weights_mark()
 
     # -- weights -------------------------------------------------------------------------------------------------------------------
@@ -81,7 +87,7 @@ class Sampler:
         """Take the model's weights as they are now (its tensors may be the ones already used). Bumps `version`, or sets it."""
         self.model = self.model if model is None else model
         if self._decoder is not None:
-            self._decoder.refresh(self.model)
+            self._decoder.refresh(self.model, self._alike())
         self.version = self.version + 1 if version is None else version
         self._seen_weights = self._weights_mark()
 
@@ -137,16 +143,7 @@ class Sampler:
         A response without tokens is encoded as its text alone, without a stop token.
         """
         with torch.no_grad(), self._pinned():
-            return [self._logp(group, temperature) for group in groups]
-
-    def _logp(self, group: Group, temperature: float) -> list[Tensor]:
-        given = group.prompt_tokens
-        prompt = self.encode(group.prompt, group.tools) if given is None else given
-        answers = [
-            self.tokenizer.encode(r.text, add_special_tokens=False) if r.tokens is None else r.tokens
-            for r in group.responses
-        ]
-        return response_logps(self.model, [int(t) for t in prompt], [[int(t) for t in a] for a in answers], temperature)
+            return [group_logps(self.model, self.tokenizer, self.encode, group, temperature) for group in groups]
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------------
 
@@ -265,13 +262,22 @@ class Sampler:
                         decoder.close(job.handle)
 
     def _take_decoder(self) -> Fused | Cohorts:
-        if self._decoder is None:
-            with self._pinned():
-                self._decoder = (Fused if self.fused else Cohorts)(self.model, self.slots, self.max_context)
-        if self._decoder.live:
+        decoder = self._built()
+        if decoder.live:
             raise ValueError("this sampler is already decoding; finish or close that stream, or use a second Sampler")
-        self._decoder.edit = self.edit
+        decoder.edit = self.edit
+        return decoder
+
+    def _built(self) -> Fused | Cohorts:
+        with self._building, self._pinned():
+            if self._decoder is None:
+                sizes = self.slots, self.max_context
+                self._decoder = Fused(self.model, *sizes, self._alike()) if self.fused else Cohorts(self.model, *sizes)
         return self._decoder
+
+    def _alike(self) -> Fused | None:
+        """The decoder that has read the weights already."""
+        return self.like._built() if self.like is not None and self.fused else None  # type: ignore[return-value]
 
     def _admit(
         self, decoder: Any, jobs: Iterator[Job | None], waiting: deque[Job], live: list[Sample], follow: bool
@@ -392,9 +398,3 @@ class Sampler:
         finally:
             if torch.get_num_threads() != before:
                 torch.set_num_threads(before)
-
-
-def _threads(model: Any) -> int:
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    width = getattr(model.config, "hidden_size", None) or 0
-    return 1 if on_cpu and width <= 1024 else 0

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posttrain.core.group import Group
+
 LOGIT_BUDGET = 1 << 26  # entries of a logits tensor held at once
 
 
@@ -64,3 +66,13 @@ def _rows(model: Any, prompt: list[int], answers: list[list[int]], temperature: 
     target = ids[:, len(prompt) :].to(device)
     picked = logp.gather(-1, target.unsqueeze(-1)).squeeze(-1).cpu()
     return [row[: len(a)].clone() for row, a in zip(picked, answers, strict=True)]
+
+
+def group_logps(model: Any, tokenizer: Any, encode: Any, group: Group, temperature: float) -> list[Tensor]:
+    """`response_logps` of a group. encode: (chat, tools) -> prompt ids, where the group has none; so is a response's text encoded."""
+    given = group.prompt_tokens
+    prompt = encode(group.prompt, group.tools) if given is None else given
+    answers = [
+        tokenizer.encode(r.text, add_special_tokens=False) if r.tokens is None else r.tokens for r in group.responses
+    ]
+    return response_logps(model, [int(t) for t in prompt], [[int(t) for t in a] for a in answers], temperature)

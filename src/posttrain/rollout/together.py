@@ -45,6 +45,8 @@ class Together:
             )
             for _ in range(count)
         ]
+        for sampler in self.samplers[1:]:
+            sampler.like = self.samplers[0]
         self._lock = threading.Lock()
         self._pool = lanes(count)
         self.sync(sampler.model, sampler.version)

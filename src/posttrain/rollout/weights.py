@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posttrain.models.native_modules import plain_linear
+
 FAMILY = frozenset(
     ("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "phi3", "gemma3_text"),
 )
@@ -103,7 +105,7 @@ def weight_of(linear: Any) -> tuple[Tensor, Tensor | None]:
     """Weight [out, in] and bias of a linear layer, LoRA merged in. Raises Unsupported for any other kind of layer."""
     base = getattr(linear, "base_layer", None)
     if base is None:
-        if type(linear) is not nn.Linear:
+        if not plain_linear(linear):
             raise Unsupported(f"a {type(linear).__name__} is not a plain linear layer")
         return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
     weight, bias = weight_of(base)
