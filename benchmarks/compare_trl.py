@@ -14,7 +14,8 @@ The last line is `METHOD SIZE default=<ratio> tuned=<ratio> limit=<ratio> memory
 all tokens of the measured steps over all their seconds, because batches of like length (TRL tuned) have steps of very unequal size,
 whose rates do not average to that of a run; medians of the steps' rates are printed beside it. `limit`: what the tuned ratio would be
 if ours ran at the floor of each phase (`floors.py`: operations at the measured peak, the optimizer's bytes at the measured bandwidth, a
-decode step at its thin products). memory: our larger peak over TRL's smaller one. Raw step times go to benchmarks/results/.
+decode step at its thin products); the rates are measured before every round, for the machine's state changes, and their medians taken.
+memory: our larger peak over TRL's smaller one. Raw step times go to benchmarks/results/.
 POSTTRAIN_BENCH_PYTHON names the interpreter of TRL's environment.
 """
 
@@ -27,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -179,24 +181,26 @@ def main() -> None:
 def compare(method: str, size: str, rounds: int, threads: int) -> str:
     """One case: run all sides in turn, write the raw times, print and return the last line."""
     rows = workload.rows(method, rounds, workload.SIZES[size].vocab)
-    load, on = [os.getloadavg()[0]], floors.machine(method, size, threads)
+    load, seen = [os.getloadavg()[0]], []
     with tempfile.TemporaryDirectory(prefix="compare-trl-") as name:
         folder = Path(name)
         workload.write_model(folder / "model", size)
         workload.write_rows(folder / "rows.jsonl", rows)
         live = sides(method, size, rounds, threads, folder)
         for _ in range(rounds):
+            seen.append(floors.machine(method, size, threads))
             for side in live.values():
                 side.step()
             load.append(os.getloadavg()[0])
         for side in live.values():
             side.close()
     print(f"{method} {size}: {rounds - 1} measured rounds, {threads} threads, load {load[0]:.1f}-{max(load):.1f}")
-    result = report(method, size, live, rows, on)
+    result = report(method, size, live, rows, floors.usual(seen[1:]))
     raw = {
         "command": f"python -m benchmarks.compare_trl --method {method} --size {size} --rounds {rounds} --threads {threads}",
         "threads": threads,
         "load_average": load,
+        "machine": [asdict(on) for on in seen],
         "result": result,
         "sides": {n: {"ready": s.ready, "steps": s.steps} for n, s in live.items()},
     }

@@ -8,9 +8,10 @@ judged against those products alone at the same number of rows. All rates are me
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import workload
@@ -101,6 +102,11 @@ def machine(method: str, size: str, threads: int) -> Machine:
         shape = workload.SHAPES[method]
         decode = best(thin(size, shape.groups * shape.answers), 24)
     return Machine(2 * 1536**3 / product, 2 * 4 * whole.numel() / moved, decode)
+
+
+def usual(seen: list[Machine]) -> Machine:
+    """The median of each rate."""
+    return Machine(*(statistics.median(rates) for rates in zip(*map(astuple, seen), strict=True)))
 
 
 def thin(size: str, rows: int) -> Callable[[], None]:
