@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from posttrain.engine.hands import twin
-from posttrain.engine.local import LocalEngine
 from posttrain.models.native_modules import FEWEST, NativeGated, NativeLinear, NativeNorm, adopt, plain_linear
 from posttrain.native.library import library
 from tests.models.tiny import tiny
@@ -59,7 +57,7 @@ def test_what_is_adopted() -> None:
 def test_changed_weights_are_seen(change: str) -> None:
     ours = small()
     adopt(ours)
-    passed(ours)  # packs
+    passed(ours)
     if change == "fused":
         step = torch.optim.AdamW(ours.parameters(), lr=0.01, fused=True)
         ours.model(input_ids=torch.arange(ROWS)[None], use_cache=False).last_hidden_state.square().mean().backward()
@@ -73,24 +71,6 @@ def test_changed_weights_are_seen(change: str) -> None:
     fresh.load_state_dict(ours.state_dict())
     for a, b in zip(passed(ours), passed(fresh), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
-
-
-def test_twins_share_what_is_packed_and_copies_do_not_mix() -> None:
-    model = small()
-    engine = LocalEngine(model)
-    other = twin(engine)
-    first, second = (next(m for m in x.modules() if isinstance(m, NativeLinear)) for x in (model, other.model))
-    assert first.packs is second.packs
-    passed(model)
-    made = first.packs.of(first.weight, False)
-    assert second.packs.of(second.weight, False) is made
-    moved = copy.deepcopy(model)
-    with torch.no_grad():
-        for p in moved.parameters():
-            p.mul_(0.5)
-    plain = small()
-    plain.load_state_dict(moved.state_dict())
-    torch.testing.assert_close(passed(moved)[0], passed(plain)[0], atol=1e-5, rtol=1e-3)
 
 
 def test_frozen_weights_get_no_gradient() -> None:

@@ -1,16 +1,15 @@
 """Linear layers, root-mean-square norms and gated MLPs of a model on the kernels of `native/kernels.c`: fp32 on CPUs, one thread each.
 
 `adopt(model)` gives the modules that the kernels know a subclass of their own class; names, weights and what is saved stay the same. A
-linear layer multiplies with its weight in panels, packed again when the weight has changed, which is a sixth faster than the library's
-product here; the gradient of the weight is the library's. A norm and the gate of an MLP are one pass each in place of five and two.
+linear layer multiplies with its weight in panels, which is a sixth faster than the library's product here; the gradient of the weight is
+the library's. A norm and the gate of an MLP are one pass each in place of five and two.
 Wherever a tensor, a device or the number of threads is not what the kernels are for, a module does what its class does. Leaves out models
-wider than WIDEST, whose products fill the cores anyway and whose second and third copy of the weights would cost memory.
+wider than WIDEST, whose products the library was made for.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
 from ctypes import c_float, c_int64, c_void_p
 from typing import Any
 
@@ -21,10 +20,8 @@ from torch.autograd.function import once_differentiable
 from posttrain.native.library import address, library
 
 WIDEST = 1024
-FEWEST = 64
+FEWEST = 128
 """Rows below which a product is not worth packing a weight."""
-SEEN = 32
-"""Numbers of a weight that are looked at to see whether it has changed."""
 PANEL = 16
 NORMS = frozenset(
     f"{family}RMSNorm" for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Granite", "Olmo2", "Phi3")
@@ -36,19 +33,17 @@ SILU = ("SiLUActivation", "SiLU")
 
 
 def adopt(model: nn.Module) -> int:
-    """Let the modules of a model that the kernels know use them; how many do. Twins of the model share what is packed."""
+    """Let the modules of a model that the kernels know use them; how many do."""
     width = getattr(getattr(model, "config", None), "hidden_size", None) or 0
     if library() is None or not 0 < width <= WIDEST:
         return 0
-    packs, count = Packs(), 0
+    count = 0
     for module in model.modules():
         mixin = _mixin(module)
         if mixin is not None:
             cls = type(module)
             module.__class__ = type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
             count += 1
-        if isinstance(module, NativeLinear):
-            module.packs = packs
     return count
 
 
@@ -81,42 +76,9 @@ def _usable(*tensors: Tensor) -> bool:
     )
 
 
-class Packs:
-    """Weights [out, in] in panels, for y = x W^T and for dx = dy W, by where they lie; remade when they have changed."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[int, bool], tuple[Any, Tensor]] = {}
-        self._lock = threading.Lock()
-
-    def __deepcopy__(self, memo: Any) -> Packs:
-        return self  # a twin has the same weights; another model's lie elsewhere
-
-    def of(self, weight: Tensor, back: bool) -> Tensor:
-        """The panels of a weight as it is now."""
-        key, mark = (weight.data_ptr(), back), _mark(weight)
-        with self._lock:
-            before, made = self._made.get(key, (None, None))
-            if made is None or before != mark:
-                n, k = weight.shape
-                inner, outer, steps = (n, k, (k, 1)) if back else (k, n, (1, k))
-                made = made if made is not None else torch.empty(-(-outer // PANEL) * PANEL * inner)
-                lib = library()
-                assert lib is not None, "modules use the kernels where they are"
-                lib.pack(_at(weight), *map(c_int64, (*steps, inner, outer)), _at(made))
-                self._made[key] = (mark, made)
-        return made
-
-
-def _mark(weight: Tensor) -> tuple[Any, ...]:
-    """Differs once a weight has changed: torch's count of changes, and some of its numbers, because fused optimizers do not count."""
-    flat = weight.detach().view(-1)
-    return (weight._version, *flat[:: max(1, len(flat) // SEEN)].tolist())
-
-
 class NativeLinear(nn.Module):
     """Before a linear layer's own class."""
 
-    packs: Packs
     weight: Tensor
     bias: Tensor | None
 
@@ -124,7 +86,7 @@ class NativeLinear(nn.Module):
         weight, bias = self.weight, self.bias
         if x.numel() < FEWEST * x.shape[-1] or not _usable(x, weight) or not weight.is_contiguous():
             return super().forward(x)  # type: ignore[misc,no-any-return]
-        made: Tensor = _Linear.apply(self.packs, x, weight, bias)
+        made: Tensor = _Linear.apply(x, weight, bias)
         return made
 
 
@@ -160,20 +122,18 @@ class NativeGated(nn.Module):
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, packs: Packs, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.packs = packs
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, packs.of(weight, False), bias, weight.shape[0])
+        return _product(x, weight, bias, back=False)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        dy = grads[0]
-        flat = dy.reshape(-1, dy.shape[-1])
-        dx = _product(dy, ctx.packs.of(weight, True), None, weight.shape[1]) if ctx.needs_input_grad[1] else None
-        dw = flat.t().mm(x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[2] else None
-        return None, dx, dw, flat.sum(0) if ctx.needs_input_grad[3] else None
+        flat = grads[0].reshape(-1, weight.shape[0])
+        dx = _product(grads[0], weight, None, back=True) if ctx.needs_input_grad[0] else None
+        dw = flat.t().mm(x.reshape(-1, weight.shape[1])) if ctx.needs_input_grad[1] else None
+        return dx, dw, flat.sum(0) if ctx.needs_input_grad[2] else None
 
 
 class _Norm(torch.autograd.Function):
@@ -214,11 +174,14 @@ class _SwiGLU(torch.autograd.Function):
         return dgate, dup
 
 
-def _product(x: Tensor, packed: Tensor, bias: Tensor | None, width: int) -> Tensor:
-    x = x.contiguous()
-    inner = x.shape[-1]
-    out = x.new_empty(*x.shape[:-1], width)
-    _call("linear", x, c_int64(x.numel() // inner), packed, bias, c_int64(inner), c_int64(width), out)
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, back: bool) -> Tensor:
+    """x W^T + b, or x W (`back`), for W [out, in]. Panels are made for each call: that is a fiftieth of it, and nothing can be stale."""
+    n, k = weight.shape
+    inner, outer, steps = (n, k, (k, 1)) if back else (k, n, (1, k))
+    x, panels = x.contiguous(), x.new_empty(outer * inner)
+    _call("pack", weight, *map(c_int64, (*steps, inner, outer)), panels)
+    out = x.new_empty(*x.shape[:-1], outer)
+    _call("linear", x, c_int64(x.numel() // inner), panels, bias, c_int64(inner), c_int64(outer), out)
     return out
 
 
