@@ -79,6 +79,8 @@ def phases(
     out = {"train": once + back, "optimizer": steps * OPTIMIZER_BYTES * weights(size) / on.bandwidth}
     if method in REFERENCE and not (kept and method in KEPT):
         out["reference"] = once
+    if method == "kto":  # its baseline is measured on answers to other prompts, before any gradient
+        out["baseline"] = once
     if method in SAMPLED:
         prompts = Forward(0, 0)
         for r in rows:

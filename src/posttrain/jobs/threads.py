@@ -27,6 +27,8 @@ from posttrain.train.state_checks import fits_well
 ROUNDS = 3
 GAIN = 1.1
 """More threads are taken only if they are this much faster: a tie leaves cores to others."""
+TIE = 0.95
+"""Pieces side by side are taken at a tie: they wait once a step, so other work costs them less, and the kernels are theirs."""
 FAR = 1.3
 """How much slower than the best a way may be to be timed again."""
 WAYS = {False: "each operation", True: "pieces side by side"}
@@ -72,7 +74,11 @@ def measured(engine: LocalEngine, method: Method, groups: Sequence[Group], count
                 times[way] = min(times[way], time.perf_counter() - began)
     for parameter in engine.named_parameters().values():
         parameter.grad = None
-    best = min(times, key=lambda way: (times[way] * (1 if way[0] == 1 else GAIN if 1 in counts else 1), way))
+
+    def cost(way: tuple[int, bool]) -> float:
+        return times[way] * (GAIN if way[0] > 1 and 1 in counts else 1.0) * (TIE if way[1] else 1.0)
+
+    best = min(times, key=lambda way: (cost(way), way))
     seconds = {f"{count}, {WAYS[side]}" if count > 1 else "1": round(s, 5) for (count, side), s in times.items()}
     return {"threads": best[0], "share": WAYS[best[1]], "why": "measured", "seconds": seconds}
 

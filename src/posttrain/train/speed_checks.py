@@ -13,6 +13,7 @@ from posttrain.core.finding import Finding
 from posttrain.core.machine import cores
 from posttrain.engine.local import LocalEngine
 from posttrain.models.load import cpu_has_bf16
+from posttrain.native.library import library
 
 LARGE = 20_000_000
 """Matrix entries from which matrix products, not small operations, decide the speed."""
@@ -52,6 +53,8 @@ def speed(engine: LocalEngine, stream_tokens: int, seconds: float) -> list[Findi
     """
     measured = stream_tokens / max(seconds, 1e-9)
     told = f"{next(engine.model.parameters()).dtype} on {engine.device.type}, {torch.get_num_threads()} threads, spin {spin_count()}"
+    if engine.device.type == "cpu":
+        told += ", torch's kernels (compiled ones need a C compiler)" if library() is None else ", compiled kernels"
     text = f"{told}: {measured:.0f} stream tokens a second on the longest batch"
     sizes = [
         (p.numel(), p.requires_grad) for n, p in engine.model.named_parameters() if p.ndim == 2 and "embed" not in n
