@@ -82,7 +82,7 @@ class Train(Job):
     seed: int = 0
     """Seeds the weights of new heads, the order of the data and every draw."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the weights; auto is fp32 on CPUs without bf16 hardware, bf16 on GPUs."""
+    """Precision of the weights; auto is fp32 on CPUs, bf16 on GPUs."""
     save_dtype: Literal["same", "fp32", "bf16"] = "same"
     """Precision of the weights as written."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -38,6 +38,10 @@ class OwnWeights:
                 mine.copy_(theirs)
         self.sampler.sync(self.model, version)
 
+    def rest(self) -> None:
+        """The sampler is not needed until the next request."""
+        self.sampler.rest()
+
     def generate(self, requests: Sequence[Request]) -> list[Group]:
         """Answers of the copy."""
         return self.sampler.generate(requests)

@@ -79,6 +79,10 @@ class Episodes:
         """New weights, for the sampler."""
         self.sampler.sync(model, version)
 
+    def rest(self) -> None:
+        """The sampler is not needed until the next request."""
+        self.sampler.rest()
+
     def generate(self, requests: Sequence[Request]) -> list[Group]:
         """One Group per request with its n answers."""
         made = [self._begin(request) for request in requests]

@@ -34,8 +34,9 @@ def scored(groups: Sequence[Group], reward: Reward) -> list[Group]:
 class Rollouts:
     """Sampled and scored groups, one step at a time.
 
-    prompts: source whose groups give prompt, tools and facts (their responses are left out). sampler: any Model; one with `sync` gets
-    the engine's weights after each step. reward: None where nothing has to be scored (distillation). n: answers per prompt.
+    prompts: source whose groups give prompt, tools and facts (their responses are left out). sampler: any Model; one with `sync` gets the
+    engine's weights after each step, one with `rest` hears when a step is drawn. reward: None where nothing has to be scored
+    (distillation). n: answers per prompt.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Rollouts:
             for i, g in enumerate(groups)
         ]
         made = self.sampler.generate(requests)
+        if hasattr(self.sampler, "rest"):  # the weights it has copied are old after this step
+            self.sampler.rest()
         answered = [
             g.with_responses(m.responses, prompt_tokens=m.prompt_tokens) for g, m in zip(groups, made, strict=True)
         ]

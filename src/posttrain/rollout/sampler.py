@@ -74,9 +74,7 @@ class Sampler:
         self.threads = threads_of(model) if threads is None else threads
         self._stop = torch.tensor(sorted(self.stop_ids), dtype=torch.long, device=next(model.parameters()).device)
         self.edit: Edit | None = None  # a change of hidden states, for all rows (steering vectors)
-        self.like: Sampler | None = (
-            None  # a sampler of the same model and context, whose copies of the weights serve this one, too
-        )
+        self.like: Sampler | None = None  # of the same model and context: its copies of the weights serve this one, too
         self._decoder: Fused | Cohorts | None = None
         self._building = threading.Lock()
         self._seen_weights = self._weights_mark()
@@ -93,6 +91,10 @@ class Sampler:
 
     def _weights_mark(self) -> int:
         return sum(p._version for p in self.model.parameters())
+
+    def rest(self) -> None:
+        """Let go of copied weights and caches until the next request, which makes them anew: memory for an update in between."""
+        self._decoder = None
 
     def cancel(self, id: str) -> None:
         """End all answers of the request with this id; their last event says ``cancelled``. An unknown id is ignored."""
@@ -223,9 +225,7 @@ class Sampler:
         """Text of a sample, without its stop token or stop string."""
         if sample.follow is not None:
             return sample.follow.text
-        ids = sample.tokens
-        if ids and ids[-1] in self.stop_ids:
-            ids = ids[:-1]
+        ids = sample.tokens[:-1] if sample.tokens and sample.tokens[-1] in self.stop_ids else sample.tokens
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     # -- the loop ------------------------------------------------------------------------------------------------------------------

@@ -61,6 +61,11 @@ class Together:
         for sampler in self.samplers:
             sampler.sync(self.first.model, self.first.version)
 
+    def rest(self) -> None:
+        """Let go of copied weights and caches until the next request."""
+        for sampler in (self.first, *self.samplers):
+            sampler.rest()
+
     def cancel(self, id: str) -> None:
         """End all answers of the request with this id."""
         for sampler in (self.first, *self.samplers):
