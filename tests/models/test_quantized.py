@@ -20,7 +20,7 @@ pytest.importorskip("bitsandbytes", reason="the extra `quant` is not installed")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    model, tokenizer = tiny("llama", seed=1)
+    model, tokenizer = tiny("llama", seed=1, hidden=64)  # whole blocks of 64 numbers, as real models have
     at = tmp_path_factory.mktemp("plain")
     model.save_pretrained(at)
     tokenizer.save_pretrained(at)
@@ -84,3 +84,20 @@ def test_an_adapter_is_no_base_for_four_bits(folder: str, tmp_path: Path) -> Non
     save(loaded, tmp_path / "adapter")
     with pytest.raises(ValueError, match="starts from whole weights"):
         load(str(tmp_path / "adapter"), base="4bit")
+
+
+def test_rows_that_the_library_reads_wrongly_are_refused(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from posttrain.models import quantized
+
+    assert quantized.reads_right(64, torch.device("cpu")) and quantized.reads_right(256, torch.device("cpu"))
+    monkeypatch.setattr(quantized, "reads_right", lambda width, device: width != 64)
+    with pytest.raises(ValueError, match=r"rows of 64 numbers wrongly on this processor.*use base: same"):
+        load(folder, base="4bit")
+
+
+def test_packed_weights_are_not_packed_anew_by_a_forward(folder: str) -> None:
+    """On CPUs with AVX512-BF16 the library would, into a form without a backward."""
+    model = load(folder, base="4bit").model
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    logits(model.eval())
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())

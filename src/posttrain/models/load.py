@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from posttrain.models.quantized import four_bit
+from posttrain.models.quantized import four_bit, settle
 from posttrain.models.template import MARKERS, Template, chosen, turn_ends
 from posttrain.models.weights import write_weights
 
@@ -231,6 +231,8 @@ def load(
     tokenizer = read_tokenizer(path, local, trust_remote_code)
     packed = {"quantization_config": four_bit(held), "device_map": {"": str(device)}} if base == "4bit" else None
     model, info, notes = read_model(AutoModelForCausalLM, path, local, config, held, attn, trust_remote_code, packed)
+    if packed is not None:
+        settle(model)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(

@@ -9,7 +9,7 @@ gives the same to rounding, where `fits` says so.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import Structure, c_float, c_int64, c_void_p
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,7 +35,8 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 class _Attention(Structure):
     _fields_ = [
-        *((name, c_void_p) for name in ("q", "k", "v", "out", "lse", "dout", "dq", "dk", "dv")),
+        *((name, c_void_p) for name in ("q", "k", "v", "cosine", "sine", "out", "lse")),
+        *((name, c_void_p) for name in ("dout", "dq", "dk", "dv")),
         *(
             (name, c_int64)
             for name in ("q_t", "q_h", "k_t", "k_h", "v_t", "v_h", "heads", "kv_heads", "head_dim", "window")
@@ -66,12 +67,24 @@ class NativePlan:
         start, length, first, at, size = (np.ascontiguousarray(x, dtype=np.int64) for x in told)
         return cls(batch, start, length, first, at, size)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None) -> Tensor:
-        """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]."""
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float | None,
+        window: int | None,
+        turn: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """[T, H, D] queries, [T, H_kv, D] keys and values -> [T, H, D]. turn: cosine and sine [T, D] by which queries and keys are turned
+        where they are read, halves of a head being pairs; for heads that fit."""
         if not fits(q, k, v):
+            assert not turn, "heads that do not fit are turned before"
             self._buckets = self._buckets or plan(self.batch)
             return self._buckets.attend(q, k, v, scale, window)
-        made: Tensor = _Attend.apply(self, scale or q.shape[-1] ** -0.5, window or 0, *map(_plain, (q, k, v)))
+        made: Tensor = _Attend.apply(
+            self, scale or q.shape[-1] ** -0.5, window or 0, *map(_plain, (q, k, v)), *(t.contiguous() for t in turn)
+        )
         return made
 
     def run(self, what: _Attention, head_dim: int) -> None:
@@ -109,24 +122,26 @@ class NativePlan:
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: NativePlan, scale: float, window: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, plan: NativePlan, scale: float, window: int, q: Tensor, k: Tensor, v: Tensor, *turn: Tensor
+    ) -> Tensor:
         out = q.new_empty(q.shape)
         lse = q.new_empty(q.shape[:2])
-        plan.run(_told(q, k, v, out, lse, scale, window), q.shape[2])
+        plan.run(_told(q, k, v, turn, out, lse, scale, window), q.shape[2])
         ctx.plan, ctx.scale, ctx.window = plan, scale, window
-        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.save_for_backward(q, k, v, out, lse, *turn)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse = ctx.saved_tensors
+        q, k, v, out, lse, *turn = ctx.saved_tensors
         dout = grads[0].contiguous()
         dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
-        told = _told(q, k, v, out, lse, ctx.scale, ctx.window)
+        told = _told(q, k, v, turn, out, lse, ctx.scale, ctx.window)
         told.dout, told.dq, told.dk, told.dv = (x.data_ptr() for x in (dout, dq, dk, dv))
         ctx.plan.run(told, q.shape[2])
-        return None, None, None, dq, dk, dv
+        return None, None, None, dq, dk, dv, *(None for _ in turn)
 
 
 def _plain(x: Tensor) -> Tensor:
@@ -134,7 +149,18 @@ def _plain(x: Tensor) -> Tensor:
     return x if x.stride(2) == 1 else x.contiguous()
 
 
-def _told(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, window: int) -> _Attention:
+def _told(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    turn: Sequence[Tensor],
+    out: Tensor,
+    lse: Tensor,
+    scale: float,
+    window: int,
+) -> _Attention:
     numbers = [s for x in (q, k, v) for s in x.stride()[:2]]
-    where = [x.data_ptr() for x in (q, k, v, out, lse)]
-    return _Attention(*where, 0, 0, 0, 0, *numbers, q.shape[1], k.shape[1], q.shape[2], window, scale)
+    cosine, sine = (x.data_ptr() for x in turn) if turn else (0, 0)
+    where = [x.data_ptr() for x in (q, k, v)]
+    ends = [cosine, sine, out.data_ptr(), lse.data_ptr(), 0, 0, 0, 0]
+    return _Attention(*where, *ends, *numbers, q.shape[1], k.shape[1], q.shape[2], window, scale)

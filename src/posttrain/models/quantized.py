@@ -30,6 +30,36 @@ def four_bit(dtype: torch.dtype) -> Any:
     )
 
 
+def settle(model: nn.Module) -> None:
+    """Make a packed model fit to be trained and read out. Raises ValueError where the library reads its weights wrongly.
+
+    On CPUs with AVX512-BF16 bitsandbytes (0.50) packs weights anew in the first forward that needs no gradient, into a form that has no
+    backward; and its kernel for AVX-512 reads rows that are no whole blocks of 64 numbers wrongly, without a word.
+    """
+    import bitsandbytes
+
+    layers = [m for m in model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    for width in sorted({layer.in_features for layer in layers}):
+        if not reads_right(width, layers[0].weight.device):
+            raise ValueError(
+                f"lora.base: bitsandbytes reads four-bit rows of {width} numbers wrongly on this processor (multiples of 64 it reads "
+                "right); use base: same"
+            )
+
+
+def reads_right(width: int, device: torch.device) -> bool:
+    """Does a weight of rows of this width come back from four bits within their rounding?"""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    blocks = torch.rand(width, 64, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1)
+    blocks *= 2.0 ** (torch.arange(width) % 5)[:, None]  # a block read with another's scale is seen
+    packed, state = quantize_4bit(blocks.view(64, width).to(device), quant_type="nf4", compress_statistics=True)
+    off = (dequantize_4bit(packed, state).cpu().view_as(blocks) - blocks).abs().amax(-1) / blocks.abs().amax(-1)
+    return float(off.max()) < 0.25  # half the widest step of nf4 is 0.15 of a block's largest number
+
+
 def is_four_bit(model: nn.Module) -> bool:
     """Does any layer hold four bits?"""
     return any(hasattr(p, "quant_state") for p in model.parameters())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.core.needs import Needs, Output
+from posttrain.models import native_head
 from posttrain.models.trunk import causal_lm
 
 KEPT = 256 * 2**20
@@ -192,6 +193,10 @@ def token_scores(
         topk_logp, topk_ids = _topk(head, hidden, needs, spec)
         if needs == Needs(topk=needs.topk, temperature=needs.temperature):
             return Output(topk_logp=topk_logp, topk_ids=topk_ids)
+    plain = head.cap is None and at_ids is None and not (needs.entropy or needs.mean_logp or needs.log_sum_sq)
+    if plain and (keep or not needs_grad) and native_head.knows(hidden, head.weight, head.bias):
+        said = native_head.logp(hidden, head.weight, head.bias, target, head.scale / needs.temperature)
+        return Output(logp=said, topk_logp=topk_logp, topk_ids=topk_ids)
     logp, entropy, mean, square, at = _TokenScores.apply(hidden, head.weight, head.bias, target, at_ids, spec)
     return Output(
         logp=logp,

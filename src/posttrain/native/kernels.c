@@ -1,21 +1,33 @@
-// Single-threaded fp32 kernels for CPUs: thin matrix products, a whole decoding step, and attention over the flat layout.
+// Single-threaded fp32 kernels for CPUs: thin matrix products, a whole decoding step, attention over the flat layout, and the products
+// of a block and of the head with what is between them.
 //
 // Callers give each thread its own rows; nothing here starts a thread or keeps a state. Every output element is summed in an order that
 // depends on its own inputs alone, so a row has the same bits whoever computes it and in whatever company. Vectors are the compiler's own
-// extension (eight floats), which clang and gcc lower to AVX2, AVX-512 or NEON; no intrinsics.
+// extension, which clang and gcc lower to AVX2, AVX-512 or NEON; no intrinsics. Products use the widest that the processor has.
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX512F__)
+#define WIDE 16
+#else
+#define WIDE 8
+#endif
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t i8 __attribute__((vector_size(32)));
+typedef float vw __attribute__((vector_size(4 * WIDE)));
 #define INLINE static inline __attribute__((always_inline))
-#define PANEL 16 // columns of a packed weight that lie together
+#define PANEL (2 * WIDE) // columns of a packed weight that lie together
 #define ROUND(n) (((n) + PANEL - 1) / PANEL * PANEL)
+#define LINE 16  // floats that are fetched at once
 #define CHUNK 32 // steps of a sum between two rounds of fetching ahead
 #define ROWS 96  // rows of a large product that are multiplied with all panels before the next ones
 #define TILE 6   // rows that are multiplied at once: 12 sums stay in registers
+#define THIN 48  // rows up to which a product waits for its weights, so that they are fetched ahead
+
+// Columns of a panel, by which callers lay out memory.
+int64_t panel(void) { return PANEL; }
 
 INLINE v8 load(const float *p) {
   v8 x;
@@ -47,45 +59,69 @@ INLINE v8 expv(v8 x) {
   return (v8)(alive & (i8)(y * (v8)power));
 }
 
-// c[i, 0:16] = (add ? c : 0) + alpha * sum_k a[i * row + k * step] b[k * bs, 0:16] for i < M. M is a constant where this is used.
-// Meanwhile `lines` vectors of 16 from `ahead` on are fetched per CHUNK of K: what is needed next, at the pace at which memory gives it.
-INLINE void tile(const int M, const float *a, long row, long step, const float *b, long bs, float *c, long cs, long K, int add,
+INLINE vw wide(const float *p) {
+  vw x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+
+// c[i, 0:V WIDE] = (add ? c : 0) + alpha * sum_k a[i * row + k * step] b[k * bs, 0:V WIDE] for i < M. M and V (1 or 2) are constants where
+// this is used. Meanwhile `lines` lines from `ahead` on are fetched per CHUNK of K: what is needed next, as fast as memory gives it.
+INLINE void tile(const int M, const int V, const float *a, long row, long step, const float *b, long bs, float *c, long cs, long K, int add,
                  float alpha, const float *ahead, long lines) {
-  v8 s[TILE][2];
+  vw s[TILE][2];
 #pragma GCC unroll 6
-  for (int i = 0; i < M; i++) s[i][0] = s[i][1] = all(0.0f);
+  for (int i = 0; i < M; i++) s[i][0] = s[i][1] = (vw){0};
   for (long k = 0; k < K;) {
-    for (long i = 0; i < lines; i++, ahead += PANEL) __builtin_prefetch(ahead);
-    for (const long end = K - k < CHUNK ? K : k + CHUNK; k < end; k++) {
-      const v8 b0 = load(b + k * bs), b1 = load(b + k * bs + 8);
+    for (long i = 0; i < lines; i++, ahead += LINE) __builtin_prefetch(ahead);
+    for (const long end = lines && K - k > CHUNK ? k + CHUNK : K; k < end; k++) {
+      const vw b0 = wide(b + k * bs), b1 = V > 1 ? wide(b + k * bs + WIDE) : b0;
 #pragma GCC unroll 6
       for (int i = 0; i < M; i++) {
         const float x = a[i * row + k * step];
         s[i][0] += x * b0;
-        s[i][1] += x * b1;
+        if (V > 1) s[i][1] += x * b1;
       }
     }
   }
 #pragma GCC unroll 6
   for (int i = 0; i < M; i++)
-    for (int h = 0; h < 2; h++) {
-      float *at = c + i * cs + 8 * h;
-      store(at, add ? load(at) + alpha * s[i][h] : alpha * s[i][h]);
+    for (int h = 0; h < V; h++) {
+      float *at = c + i * cs + WIDE * h;
+      const vw made = add ? wide(at) + alpha * s[i][h] : alpha * s[i][h];
+      memcpy(at, &made, sizeof made);
     }
 }
 
-// The same for any number of rows; `next` are K vectors of 16 that are needed afterwards, or 0.
-INLINE void tiles(long m, const float *a, long row, long step, const float *b, long bs, float *c, long cs, long K, int add, float alpha,
-                  const float *next) {
-  const long passes = (m + TILE - 1) / TILE, lines = next ? (CHUNK + passes - 1) / passes : 0;
-  const long pass = (K + CHUNK - 1) / CHUNK * lines * PANEL;
+// The same for any number of rows; `next` are K PANEL numbers that are needed afterwards, or 0.
+INLINE void rows_of(const int V, long m, const float *a, long row, long step, const float *b, long bs, float *c, long cs, long K, int add,
+                    float alpha, const float *next) {
+  const long passes = (m + TILE - 1) / TILE, lines = next ? (CHUNK * (PANEL / LINE) + passes - 1) / passes : 0;
+  const long pass = (K + CHUNK - 1) / CHUNK * lines * LINE;
   for (; m >= TILE; m -= TILE, a += TILE * row, c += TILE * cs, next += pass)
-    tile(TILE, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
-  if (m == 5) tile(5, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
-  if (m == 4) tile(4, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
-  if (m == 3) tile(3, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
-  if (m == 2) tile(2, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
-  if (m == 1) tile(1, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+    tile(TILE, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+  if (m == 5) tile(5, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+  if (m == 4) tile(4, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+  if (m == 3) tile(3, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+  if (m == 2) tile(2, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+  if (m == 1) tile(1, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
+}
+
+// A panel's columns: rows of numbers that lie side by side, or are taken across (weights of queries, transposed).
+static void tiles(long m, const float *a, long row, const float *b, long bs, float *c, long cs, long K, int add, float alpha) {
+  rows_of(2, m, a, row, 1, b, bs, c, cs, K, add, alpha, 0);
+}
+static void tiles_thin(long m, const float *a, long row, const float *b, float *c, long cs, long K, int add, float alpha, const float *next) {
+  rows_of(2, m, a, row, 1, b, PANEL, c, cs, K, add, alpha, next);
+}
+static void tiles_half(long m, const float *a, long row, const float *b, long bs, float *c, long cs, long K, int add) {
+  rows_of(1, m, a, row, 1, b, bs, c, cs, K, add, 1.0f, 0);
+}
+static void tiles_across(long m, const float *a, long step, const float *b, long bs, float *c, long cs, long K, int add) {
+  rows_of(2, m, a, 1, step, b, bs, c, cs, K, add, 1.0f, 0);
+}
+static void tiles_across_half(long m, const float *a, long step, const float *b, long bs, float *c, long cs, long K, int add) {
+  rows_of(1, m, a, 1, step, b, bs, c, cs, K, add, 1.0f, 0);
 }
 
 // Eight rows of eight numbers become columns: row i of x is column i of out, whose rows lie PANEL apart.
@@ -112,7 +148,7 @@ INLINE void turn(const float *x, long xs, float *out) {
   }
 }
 
-// n rows of D numbers, xs apart, as panels of 16 rows.
+// n rows of D numbers, xs apart, as panels of rows.
 static void read_panels(const float *x, long xs, long n, long D, float *out) {
   long j = 0;
   for (; j + 8 <= n; j += 8)
@@ -121,7 +157,7 @@ static void read_panels(const float *x, long xs, long n, long D, float *out) {
     for (long d = 0; d < D; d++) out[j / PANEL * PANEL * D + j % PANEL + d * PANEL] = j < n ? x[j * xs + d] : 0.0f;
 }
 
-// Weight [K, N], element (k, n) at w[k * ks + n * ns], as panels [ceil(N / 16)][K][16], zeros beyond N.
+// Weight [K, N], element (k, n) at w[k * ks + n * ns], as panels [ceil(N / PANEL)][K][PANEL], zeros beyond N.
 void pack(const float *w, int64_t ks, int64_t ns, int64_t K, int64_t N, float *out) {
   if (ks == 1 && K % 8 == 0) {
     read_panels(w, ns, N, K, out);
@@ -130,7 +166,7 @@ void pack(const float *w, int64_t ks, int64_t ns, int64_t K, int64_t N, float *o
   for (long n0 = 0; n0 < N; n0 += PANEL)
     for (long k = 0; k < K; k++, out += PANEL)
       if (ns == 1 && n0 + PANEL <= N)
-        store(out, load(w + k * ks + n0)), store(out + 8, load(w + k * ks + n0 + 8));
+        memcpy(out, w + k * ks + n0, PANEL * sizeof(float));
       else
         for (long n = 0; n < PANEL; n++) out[n] = n0 + n < N ? w[k * ks + (n0 + n) * ns] : 0.0f;
 }
@@ -140,12 +176,14 @@ static void product(const float *x, long xs, long m, const float *w, const float
                     float alpha) {
   for (long n = 0; n < N; n += PANEL, w += K * PANEL) {
     const long width = N - n < PANEL ? N - n : PANEL;
-    if (width == PANEL)
-      tiles(m, x, xs, 1, w, PANEL, out + n, os, K, add, alpha, w + K * PANEL);
+    if (width == PANEL && m <= THIN)
+      tiles_thin(m, x, xs, w, out + n, os, K, add, alpha, w + K * PANEL);
+    else if (width == PANEL)
+      tiles(m, x, xs, w, PANEL, out + n, os, K, add, alpha);
     else
       for (long i = 0; i < m; i++) {
         float edge[PANEL] = {0};
-        tile(1, x + i * xs, xs, 1, w, PANEL, edge, PANEL, K, 0, alpha, 0, 0);
+        tile(1, 2, x + i * xs, xs, 1, w, PANEL, edge, PANEL, K, 0, alpha, 0, 0);
         for (long j = 0; j < width; j++) out[i * os + n + j] = (add ? out[i * os + n + j] : 0.0f) + edge[j];
       }
     if (bias)
@@ -157,6 +195,19 @@ static void product(const float *x, long xs, long m, const float *w, const float
 // out [m, N] = x [m, K] times a packed weight + bias, in blocks of rows that stay in the second cache.
 void linear(const float *x, int64_t m, const float *w, const float *bias, int64_t K, int64_t N, float *out) {
   for (long i = 0; i < m; i += ROWS) product(x + i * K, K, m - i < ROWS ? m - i : ROWS, w, bias, K, N, out + i * N, N, 0, 1.0f);
+}
+
+#define SPAN 192 // rows whose part of a weight's gradient is added at once
+
+// dw [N, K] = (add ? dw : 0) + dy [m, N]^T x [m, K]; K is a multiple of PANEL. room: SPAN x PANEL floats.
+void weight_gradient(const float *dy, const float *x, int64_t m, int64_t N, int64_t K, int64_t add, float *dw, float *room) {
+  for (long i = 0; i < m || i == 0; i += SPAN) {
+    const long rows = m - i < SPAN ? m - i : SPAN;
+    for (long k = 0; k < K; k += PANEL) {
+      for (long r = 0; r < rows; r++) memcpy(room + r * PANEL, x + (i + r) * K + k, PANEL * sizeof(float));
+      tiles_across(N, dy + i * N, N, room, PANEL, dw + k, K, rows, add || i);
+    }
+  }
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight; what x was multiplied with
@@ -177,31 +228,109 @@ void norm_forward(const float *x, const float *weight, float eps, int64_t m, int
   for (long i = 0; i < m; i++, x += n, y += n) scale[i] = rms_norm(x, weight, eps, n, y);
 }
 
-// Gradients of the norm: dx [m, n] written, dweight [n] added to (0: not wanted). n is a multiple of 8.
-void norm_backward(const float *dy, const float *x, const float *weight, const float *scale, int64_t m, int64_t n, float *dx,
-                   float *dweight) {
-  for (long i = 0; i < m; i++, dy += n, x += n, dx += n) {
+// Gradients of the norm from what it gave, so that its input need not be kept: dx [m, n] written, dweight [n] added to (0: not wanted).
+// inverse is 1 / weight. n is a multiple of 8.
+void norm_backward(const float *dy, const float *y, const float *weight, const float *inverse, const float *scale, int64_t m, int64_t n,
+                   float *dx, float *dweight) {
+  for (long i = 0; i < m; i++, dy += n, y += n, dx += n) {
     v8 along = all(0.0f);
-    for (long j = 0; j < n; j += 8) along += load(dy + j) * load(weight + j) * load(x + j);
-    const float share = sum(along) * scale[i] * scale[i] / (float)n;
+    for (long j = 0; j < n; j += 8) along += load(dy + j) * load(y + j);
+    const float share = sum(along) / (float)n;
     for (long j = 0; j < n; j += 8) {
-      const v8 g = load(dy + j), at = load(x + j);
+      const v8 g = load(dy + j), at = load(y + j) * load(inverse + j);
       store(dx + j, scale[i] * (load(weight + j) * g - share * at));
-      if (dweight) store(dweight + j, load(dweight + j) + scale[i] * g * at);
+      if (dweight) store(dweight + j, load(dweight + j) + g * at);
     }
   }
 }
 
 // y = gate * sigmoid(gate) * up, elementwise; n is a multiple of 8.
-void swiglu_forward(const float *gate, const float *up, int64_t n, float *y) {
+static void swiglu(const float *gate, const float *up, long n, float *y) {
   for (long i = 0; i < n; i += 8) store(y + i, load(gate + i) / (1.0f + expv(-load(gate + i))) * load(up + i));
 }
 
-void swiglu_backward(const float *dy, const float *gate, const float *up, int64_t n, float *dgate, float *dup) {
-  for (long i = 0; i < n; i += 8) {
-    const v8 g = load(gate + i), d = load(dy + i), s = 1.0f / (1.0f + expv(-g));
-    store(dup + i, d * g * s);
-    store(dgate + i, d * load(up + i) * s * (1.0f + g * (1.0f - s)));
+INLINE long least(long a, long b) { return a < b ? a : b; }
+
+// A gated MLP of m rows: out [m, K] = (silu(x Wg) * x Wu) Wd, with gate and up [m, inner] for the backward, or 0 where there is none.
+// Weights are packed; block is room for three times ROWS x inner. What is between the products never leaves the second cache.
+void mlp_forward(const float *x, int64_t m, const float *wg, const float *wu, const float *wd, int64_t K, int64_t inner, float *gate,
+                 float *up, float *block, float *out) {
+  for (long i = 0; i < m; i += ROWS) {
+    const long rows = least(m - i, ROWS);
+    float *g = gate ? gate + i * inner : block + ROWS * inner, *u = up ? up + i * inner : block + 2 * ROWS * inner;
+    product(x + i * K, K, rows, wg, 0, K, inner, g, inner, 0, 1.0f);
+    product(x + i * K, K, rows, wu, 0, K, inner, u, inner, 0, 1.0f);
+    swiglu(g, u, rows * inner, block);
+    product(block, inner, rows, wd, 0, inner, K, out + i * K, K, 0, 1.0f);
+  }
+}
+
+// Its gradients: dx [m, K], those of gate and up [m, inner], and act [m, inner], what went into the last product. wg, wu and wd are packed
+// the other way round; block is room for ROWS x inner.
+void mlp_backward(const float *dy, int64_t m, const float *wg, const float *wu, const float *wd, int64_t K, int64_t inner,
+                  const float *gate, const float *up, float *dgate, float *dup, float *act, float *block, float *dx) {
+  for (long i = 0; i < m; i += ROWS) {
+    const long rows = least(m - i, ROWS), at = i * inner;
+    product(dy + i * K, K, rows, wd, 0, K, inner, block, inner, 0, 1.0f);
+    for (long j = 0; j < rows * inner; j += 8) {
+      const v8 g = load(gate + at + j), u = load(up + at + j), d = load(block + j), s = 1.0f / (1.0f + expv(-g));
+      store(act + at + j, g * s * u);
+      store(dup + at + j, d * g * s);
+      store(dgate + at + j, d * u * s * (1.0f + g * (1.0f - s)));
+    }
+    product(dgate + at, inner, rows, wg, 0, inner, K, dx + i * K, K, 0, 1.0f);
+    product(dup + at, inner, rows, wu, 0, inner, K, dx + i * K, K, 1, 1.0f);
+  }
+}
+
+// Log-probabilities of targets under logits = factor * (x W + b), and the softmax p [m, V] where it is kept (0: room for ROWS x V is
+// enough, in block). A block of rows is normalised while it is in the cache.
+void head_forward(const float *x, int64_t m, const float *w, const float *bias, int64_t K, int64_t V, float factor, const int64_t *target,
+                  float *p, float *block, float *logp) {
+  for (long i = 0; i < m; i += ROWS) {
+    const long rows = least(m - i, ROWS);
+    float *made = p ? p + i * V : block;
+    product(x + i * K, K, rows, w, bias, K, V, made, V, 0, factor);
+    for (long r = 0; r < rows; r++) {
+      float *row = made + r * V, top = -INFINITY, total = 0.0f;
+      long j = 0;
+      v8 most = all(-INFINITY), sums = all(0.0f);
+      for (; j + 8 <= V; j += 8) most = larger(most, load(row + j));
+      for (int l = 0; l < 8; l++) top = most[l] > top ? most[l] : top;
+      for (; j < V; j++) top = row[j] > top ? row[j] : top;
+      const float said = row[target[i + r]];
+      for (j = 0; j + 8 <= V; j += 8) {
+        const v8 e = expv(load(row + j) - top);
+        sums += e;
+        if (p) store(row + j, e);
+      }
+      for (; j < V; j++) {
+        const float e = expf(row[j] - top);
+        total += e;
+        if (p) row[j] = e;
+      }
+      total += sum(sums);
+      logp[i + r] = said - top - logf(total);
+      for (j = 0; p && j + 8 <= V; j += 8) store(row + j, load(row + j) * (1.0f / total));
+      for (; p && j < V; j++) row[j] *= 1.0f / total;
+    }
+  }
+}
+
+// The gradient of the logits, written over their softmax, and dx [m, K] = factor * that times W, packed the other way round.
+void head_backward(float *p, int64_t m, const float *w, int64_t K, int64_t V, float factor, const int64_t *target, const float *dlogp,
+                   float *dx) {
+  for (long i = 0; i < m; i += ROWS) {
+    const long rows = least(m - i, ROWS);
+    for (long r = i; r < i + rows; r++) {
+      float *row = p + r * V;
+      const float share = -factor * dlogp[r];
+      long j = 0;
+      for (; j + 8 <= V; j += 8) store(row + j, share * load(row + j));
+      for (; j < V; j++) row[j] *= share;
+      row[target[r]] -= share;
+    }
+    product(p + i * V, V, rows, w, 0, V, K, dx + i * K, K, 0, 1.0f);
   }
 }
 
@@ -395,7 +524,7 @@ void decode(const Decoder *w, const Step *s, int64_t from, int64_t to, int64_t l
 // Attention of the flat layout. A group is a prompt, which sees itself causally, and answers that see the prompt and themselves causally.
 // All arrays are [T, heads, D] with D contiguous; *_t and *_h are strides of a token and of a head. lse is [T, H].
 typedef struct {
-  const float *q, *k, *v;
+  const float *q, *k, *v, *cosine, *sine; // cosine and sine [T, D] turn queries and keys, or are 0: they are turned already
   float *out, *lse;
   const float *dout;
   float *dq, *dk, *dv;
@@ -406,26 +535,63 @@ typedef struct {
 
 #define BLOCK 24 // queries whose gradients reach keys and values together
 
-// Keys and values of a run of tokens: as panels of 16 tokens ([D][16] each) for products over D, as rows [n][D] for products over tokens.
-// Tokens beyond n are zeros up to the next 16.
+// Keys and values of a run of tokens: as panels of tokens ([D][PANEL] each) for products over D, as rows [n][D] for products over tokens.
+// Tokens beyond n are zeros up to the next panel.
 typedef struct {
   float *kp, *vp, *kr, *vr, *dk, *dv;
   long n;
 } Run;
 
+// m heads, xs apart, at tokens from start on, turned to their positions (rotary, halves as pairs; Su et al. 2021, arXiv:2104.09864).
+static void turned(const Attention *a, const float *x, long xs, long start, long m, float *out) {
+  const long D = a->head_dim, half = D / 2;
+  for (long i = 0; i < m; i++, x += xs, out += D) {
+    const float *c = a->cosine + (start + i) * D, *s = a->sine + (start + i) * D;
+    for (long d = 0; d < half; d += 8) {
+      const v8 u = load(x + d), w = load(x + half + d);
+      store(out + d, u * load(c + d) - w * load(s + d));
+      store(out + half + d, w * load(c + half + d) + u * load(s + half + d));
+    }
+  }
+}
+
+// The transposed turn, in place: gradients of turned heads become those of the heads.
+static void turned_back(const Attention *a, float *x, long xs, long start, long m) {
+  const long D = a->head_dim, half = D / 2;
+  for (long i = 0; i < m; i++, x += xs) {
+    const float *c = a->cosine + (start + i) * D, *s = a->sine + (start + i) * D;
+    for (long d = 0; d < half; d += 8) {
+      const v8 u = load(x + d), w = load(x + half + d);
+      store(x + d, u * load(c + d) + w * load(s + half + d));
+      store(x + half + d, w * load(c + half + d) - u * load(s + d));
+    }
+  }
+}
+
+// Queries of head h at tokens from start on: where they are, or turned in room; their distance is *apart.
+static const float *asked(const Attention *a, long h, long start, long m, float *room, long *apart) {
+  const float *q = a->q + start * a->q_t + h * a->q_h;
+  *apart = a->cosine ? a->head_dim : a->q_t;
+  if (a->cosine) turned(a, q, a->q_t, start, m, room);
+  return a->cosine ? room : q;
+}
+
 static void read_run(const Attention *a, long g, long start, long n, int backward, Run *run) {
   const long D = a->head_dim;
   const float *k = a->k + start * a->k_t + g * a->k_h, *v = a->v + start * a->v_t + g * a->v_h;
   run->n = n;
-  read_panels(k, a->k_t, n, D, run->kp);
+  if (a->cosine)
+    turned(a, k, a->k_t, start, n, run->kr);
+  else
+    for (long j = 0; j < n && backward; j++) memcpy(run->kr + j * D, k + j * a->k_t, D * sizeof(float));
+  read_panels(a->cosine ? run->kr : k, a->cosine ? D : a->k_t, n, D, run->kp);
   for (long j = 0; j < n; j++) memcpy(run->vr + j * D, v + j * a->v_t, D * sizeof(float));
   if (!backward) return;
   read_panels(v, a->v_t, n, D, run->vp);
-  for (long j = 0; j < n; j++) memcpy(run->kr + j * D, k + j * a->k_t, D * sizeof(float));
   memset(run->dk, 0, n * D * sizeof(float)), memset(run->dv, 0, n * D * sizeof(float));
 }
 
-// What queries i0 .. i0 + m of a segment see: all of the prefix and themselves; columns are the prefix, padded to 16, then the own run.
+// What queries i0 .. i0 + m of a segment see: all of the prefix and themselves; columns are the prefix, padded to panels, then the own run.
 // low and high are the first column that query i sees, and the first it does not see, of each of the two.
 INLINE void sight(const Attention *a, const Run *prefix, long i, long *low0, long *low1) {
   const long before = prefix ? prefix->n : 0, first = a->window && before + i + 1 > a->window ? before + i + 1 - a->window : 0;
@@ -435,15 +601,20 @@ INLINE void sight(const Attention *a, const Run *prefix, long i, long *low0, lon
 
 // c [m, columns of the runs] = x [m, D] times keys (or values) of both runs, own columns up to `most`; c's rows lie cs apart.
 static void against(const float *x, long xs, long m, const float *prefix, long n0, const float *own, long most, long D, float *c, long cs) {
-  for (long j = 0; j < n0; j += PANEL) tiles(m, x, xs, 1, prefix + j * D, PANEL, c + j, cs, D, 0, 1.0f, 0);
-  for (long j = 0; j < most; j += PANEL) tiles(m, x, xs, 1, own + j * D, PANEL, c + ROUND(n0) + j, cs, D, 0, 1.0f, 0);
+  for (long j = 0; j < n0; j += PANEL) tiles(m, x, xs, prefix + j * D, PANEL, c + j, cs, D, 0, 1.0f);
+  for (long j = 0; j < most; j += PANEL) tiles(m, x, xs, own + j * D, PANEL, c + ROUND(n0) + j, cs, D, 0, 1.0f);
 }
 
-// y [m, D] = (add ? y : 0) + weights [m, columns] times rows of both runs.
+// y [m, D] = (add ? y : 0) + weights [m, columns] times rows of both runs. D is a multiple of WIDE.
 static void over(const float *weight, long ws, long m, const float *prefix, long n0, const float *own, long most, long D, float *y, long ys) {
-  for (long d = 0; d < D; d += PANEL) {
-    tiles(m, weight, ws, 1, prefix + d, D, y + d, ys, n0, 0, 1.0f, 0);
-    tiles(m, weight + ROUND(n0), ws, 1, own + d, D, y + d, ys, most, 1, 1.0f, 0);
+  long d = 0;
+  for (; d + PANEL <= D; d += PANEL) {
+    tiles(m, weight, ws, prefix + d, D, y + d, ys, n0, 0, 1.0f);
+    tiles(m, weight + ROUND(n0), ws, own + d, D, y + d, ys, most, 1, 1.0f);
+  }
+  for (; d < D; d += WIDE) {
+    tiles_half(m, weight, ws, prefix + d, D, y + d, ys, n0, 0);
+    tiles_half(m, weight + ROUND(n0), ws, own + d, D, y + d, ys, most, 1);
   }
 }
 
@@ -482,7 +653,9 @@ static void segment_forward(const Attention *a, long h, const Run *prefix, const
   for (long i0 = 0; i0 < own->n; i0 += TILE) {
     const long m = own->n - i0 < TILE ? own->n - i0 : TILE, most = i0 + m;
     float *out = a->out + ((start + i0) * a->heads + h) * D;
-    against(a->q + (start + i0) * a->q_t + h * a->q_h, a->q_t, m, prefix ? prefix->kp : 0, n0, own->kp, most, D, room, N);
+    long apart;
+    const float *q = asked(a, h, start + i0, m, room + TILE * N, &apart);
+    against(q, apart, m, prefix ? prefix->kp : 0, n0, own->kp, most, D, room, N);
     float total[TILE];
     for (long i = 0; i < m; i++) {
       long low0, low1;
@@ -499,18 +672,21 @@ static void segment_forward(const Attention *a, long h, const Run *prefix, const
 
 // d [n, D] += weights [m, n]^T times x [m, D]
 static void back(const float *weight, long ws, long m, const float *x, long xs, long n, long D, float *d) {
-  for (long at = 0; at < D; at += PANEL) tiles(n, weight, 1, ws, x + at, xs, d + at, D, m, 1, 1.0f, 0);
+  long at = 0;
+  for (; at + PANEL <= D; at += PANEL) tiles_across(n, weight, ws, x + at, xs, d + at, D, m, 1);
+  for (; at < D; at += WIDE) tiles_across_half(n, weight, ws, x + at, xs, d + at, D, m, 1);
 }
 
 static void segment_backward(const Attention *a, long h, const Run *prefix, const Run *own, long start, float *room) {
   const long D = a->head_dim, n0 = prefix ? prefix->n : 0, N0 = ROUND(n0), N = N0 + ROUND(own->n), HD = a->heads * D;
-  float *p = room, *ds = room + BLOCK * N;
+  float *p = room, *ds = room + BLOCK * N, *turn = ds + BLOCK * N;
   for (long b0 = 0; b0 < own->n; b0 += BLOCK) {
     const long rows = own->n - b0 < BLOCK ? own->n - b0 : BLOCK, end = b0 + rows;
-    const float *q = a->q + (start + b0) * a->q_t + h * a->q_h, *dout = a->dout + ((start + b0) * a->heads + h) * D;
+    long apart;
+    const float *q = asked(a, h, start + b0, rows, turn, &apart), *dout = a->dout + ((start + b0) * a->heads + h) * D;
     for (long i0 = b0; i0 < end; i0 += TILE) {
       const long m = end - i0 < TILE ? end - i0 : TILE, most = i0 + m, at = i0 - b0;
-      against(q + at * a->q_t, a->q_t, m, prefix ? prefix->kp : 0, n0, own->kp, most, D, p + at * N, N);
+      against(q + at * apart, apart, m, prefix ? prefix->kp : 0, n0, own->kp, most, D, p + at * N, N);
       against(dout + at * HD, HD, m, prefix ? prefix->vp : 0, n0, own->vp, most, D, ds + at * N, N);
       for (long i = 0; i < m; i++) {
         long low0, low1;
@@ -526,18 +702,21 @@ static void segment_backward(const Attention *a, long h, const Run *prefix, cons
         // Later queries of the block see further: here their keys have weight 0.
         for (long j = used; j < N0 + ROUND(end); j++) pi[j] = di[j] = 0.0f;
       }
-      over(ds + at * N, N, m, prefix ? prefix->kr : 0, n0, own->kr, most, D, a->dq + ((start + i0) * a->heads + h) * D, HD);
+      float *dq = a->dq + ((start + i0) * a->heads + h) * D;
+      over(ds + at * N, N, m, prefix ? prefix->kr : 0, n0, own->kr, most, D, dq, HD);
+      if (a->cosine) turned_back(a, dq, HD, start + i0, m);
     }
     if (prefix) {
       back(p, N, rows, dout, HD, n0, D, prefix->dv);
-      back(ds, N, rows, q, a->q_t, n0, D, prefix->dk);
+      back(ds, N, rows, q, apart, n0, D, prefix->dk);
     }
     back(p + N0, N, rows, dout, HD, end, D, own->dv);
-    back(ds + N0, N, rows, q, a->q_t, end, D, own->dk);
+    back(ds + N0, N, rows, q, apart, end, D, own->dk);
   }
 }
 
 static void write_run(const Attention *a, long g, long start, const Run *run) {
+  if (a->cosine) turned_back(a, run->dk, a->head_dim, start, run->n);
   for (long j = 0; j < run->n; j++) {
     const long at = ((start + j) * a->kv_heads + g) * a->head_dim;
     memcpy(a->dk + at, run->dk + j * a->head_dim, a->head_dim * sizeof(float));
@@ -561,7 +740,7 @@ static Run new_run(float **room, long n, long D) {
 // Floats that `attend` needs for prompts and answers of at most so many tokens.
 int64_t attend_scratch(int64_t prompt, int64_t answer, int64_t head_dim) {
   const long longest = most(prompt, answer);
-  return head_dim * (2 * (ROUND(prompt) + ROUND(longest)) + 4 * (prompt + longest)) + 2 * BLOCK * (ROUND(prompt) + ROUND(longest));
+  return head_dim * (2 * (ROUND(prompt) + ROUND(longest)) + 4 * (prompt + longest) + BLOCK) + 2 * BLOCK * (ROUND(prompt) + ROUND(longest));
 }
 
 // Forward (dout is 0) or backward of groups from .. to. A group g has its prompt at start[g], length[g], and the answers first[g] to

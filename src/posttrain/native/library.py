@@ -84,3 +84,12 @@ def processor() -> str:
 def address(tensor: object) -> int:
     """Where a tensor's numbers lie; 0 for None, which the kernels take for a part that is not there."""
     return 0 if tensor is None else tensor.data_ptr()  # type: ignore[attr-defined,no-any-return]
+
+
+def padded(columns: int) -> int:
+    """Columns of a packed weight with those that fill its last panel."""
+    lib = library()
+    assert lib is not None, "weights are packed where the kernels are"
+    lib.panel.restype = ctypes.c_int64
+    panel: int = lib.panel()
+    return -(-columns // panel) * panel

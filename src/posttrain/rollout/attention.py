@@ -24,9 +24,9 @@ def key_width(n: int, queries: int) -> int:
     With four or more queries at once MKL sums over 193 to 383 keys in two halves, whose border moves with the number: that range is
     skipped. Observed, not documented; the test of batch independence guards it.
     """
+    n = rounded(n, 16)  # whole vectors, which AVX-512 has of sixteen: a vector's tail goes through another exponential
     if queries < MIN_ROWS:
-        return rounded(n, 8)
-    n = rounded(n, 16)
+        return n
     return 384 if 192 < n < 384 else n
 
 

@@ -18,13 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posttrain.native.library import address, library
+from posttrain.native.library import address, library, padded
 from posttrain.rollout.attention import Edit
 from posttrain.rollout.weights import Decoder, Layer, Norm
 
 WIDEST = 1024
-PANEL = 16
-"""Columns of a packed weight that lie together, as in kernels.c."""
 GELU = {"SiLUActivation": 0, "SiLU": 0, "GELUTanh": 1}
 """Activations that the kernels know."""
 
@@ -147,7 +145,7 @@ class Native:
     def _packed(self, weight: Tensor) -> int:
         """A weight [in, out] as panels."""
         k, n = weight.shape
-        made = torch.empty(-(-n // PANEL) * PANEL * k)
+        made = torch.empty(padded(n) * k)
         steps = (c_int64(x) for x in (*weight.stride(), k, n))
         self.lib.pack(c_void_p(weight.data_ptr()), *steps, c_void_p(made.data_ptr()))
         self._held.append(made)
