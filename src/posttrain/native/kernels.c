@@ -107,21 +107,29 @@ INLINE void rows_of(const int V, long m, const float *a, long row, long step, co
   if (m == 1) tile(1, V, a, row, step, b, bs, c, cs, K, add, alpha, next, lines);
 }
 
-// A panel's columns: rows of numbers that lie side by side, or are taken across (weights of queries, transposed).
-static void tiles(long m, const float *a, long row, const float *b, long bs, float *c, long cs, long K, int add, float alpha) {
-  rows_of(2, m, a, row, 1, b, bs, c, cs, K, add, alpha, 0);
+// A panel's columns: rows of numbers that lie side by side, or are taken across (weights of queries, transposed). Functions of their own,
+// with as little to remember as possible: a scale that lives through the loop costs a sum its register where there are sixteen.
+#define APART __attribute__((noinline)) static void
+APART tiles(long m, const float *a, long row, const float *b, long bs, float *c, long cs, long K, int add) {
+  rows_of(2, m, a, row, 1, b, bs, c, cs, K, add, 1.0f, 0);
 }
-static void tiles_thin(long m, const float *a, long row, const float *b, float *c, long cs, long K, int add, float alpha, const float *next) {
-  rows_of(2, m, a, row, 1, b, PANEL, c, cs, K, add, alpha, next);
-}
-static void tiles_half(long m, const float *a, long row, const float *b, long bs, float *c, long cs, long K, int add) {
+APART tiles_half(long m, const float *a, long row, const float *b, long bs, float *c, long cs, long K, int add) {
   rows_of(1, m, a, row, 1, b, bs, c, cs, K, add, 1.0f, 0);
 }
-static void tiles_across(long m, const float *a, long step, const float *b, long bs, float *c, long cs, long K, int add) {
+APART tiles_across(long m, const float *a, long step, const float *b, long bs, float *c, long cs, long K, int add) {
   rows_of(2, m, a, 1, step, b, bs, c, cs, K, add, 1.0f, 0);
 }
-static void tiles_across_half(long m, const float *a, long step, const float *b, long bs, float *c, long cs, long K, int add) {
+APART tiles_across_half(long m, const float *a, long step, const float *b, long bs, float *c, long cs, long K, int add) {
   rows_of(1, m, a, 1, step, b, bs, c, cs, K, add, 1.0f, 0);
+}
+APART panel_of(long m, const float *a, long row, const float *b, float *c, long cs, long K, int add) {
+  rows_of(2, m, a, row, 1, b, PANEL, c, cs, K, add, 1.0f, 0);
+}
+APART panel_thin(long m, const float *a, long row, const float *b, float *c, long cs, long K, int add) {
+  rows_of(2, m, a, row, 1, b, PANEL, c, cs, K, add, 1.0f, b + K * PANEL);
+}
+APART panel_scaled(long m, const float *a, long row, const float *b, float *c, long cs, long K, int add, float alpha) {
+  rows_of(2, m, a, row, 1, b, PANEL, c, cs, K, add, alpha, m <= THIN ? b + K * PANEL : 0);
 }
 
 // Eight rows of eight numbers become columns: row i of x is column i of out, whose rows lie PANEL apart.
@@ -176,10 +184,10 @@ static void product(const float *x, long xs, long m, const float *w, const float
                     float alpha) {
   for (long n = 0; n < N; n += PANEL, w += K * PANEL) {
     const long width = N - n < PANEL ? N - n : PANEL;
-    if (width == PANEL && m <= THIN)
-      tiles_thin(m, x, xs, w, out + n, os, K, add, alpha, w + K * PANEL);
+    if (width == PANEL && alpha != 1.0f)
+      panel_scaled(m, x, xs, w, out + n, os, K, add, alpha);
     else if (width == PANEL)
-      tiles(m, x, xs, w, PANEL, out + n, os, K, add, alpha);
+      (m <= THIN ? panel_thin : panel_of)(m, x, xs, w, out + n, os, K, add);
     else
       for (long i = 0; i < m; i++) {
         float edge[PANEL] = {0};
@@ -601,16 +609,16 @@ INLINE void sight(const Attention *a, const Run *prefix, long i, long *low0, lon
 
 // c [m, columns of the runs] = x [m, D] times keys (or values) of both runs, own columns up to `most`; c's rows lie cs apart.
 static void against(const float *x, long xs, long m, const float *prefix, long n0, const float *own, long most, long D, float *c, long cs) {
-  for (long j = 0; j < n0; j += PANEL) tiles(m, x, xs, prefix + j * D, PANEL, c + j, cs, D, 0, 1.0f);
-  for (long j = 0; j < most; j += PANEL) tiles(m, x, xs, own + j * D, PANEL, c + ROUND(n0) + j, cs, D, 0, 1.0f);
+  for (long j = 0; j < n0; j += PANEL) tiles(m, x, xs, prefix + j * D, PANEL, c + j, cs, D, 0);
+  for (long j = 0; j < most; j += PANEL) tiles(m, x, xs, own + j * D, PANEL, c + ROUND(n0) + j, cs, D, 0);
 }
 
 // y [m, D] = (add ? y : 0) + weights [m, columns] times rows of both runs. D is a multiple of WIDE.
 static void over(const float *weight, long ws, long m, const float *prefix, long n0, const float *own, long most, long D, float *y, long ys) {
   long d = 0;
   for (; d + PANEL <= D; d += PANEL) {
-    tiles(m, weight, ws, prefix + d, D, y + d, ys, n0, 0, 1.0f);
-    tiles(m, weight + ROUND(n0), ws, own + d, D, y + d, ys, most, 1, 1.0f);
+    tiles(m, weight, ws, prefix + d, D, y + d, ys, n0, 0);
+    tiles(m, weight + ROUND(n0), ws, own + d, D, y + d, ys, most, 1);
   }
   for (; d < D; d += WIDE) {
     tiles_half(m, weight, ws, prefix + d, D, y + d, ys, n0, 0);
