@@ -154,7 +154,7 @@ LORA: dict[str, Row] = {
     "rank": Row(2),
     "alpha": Row(4.0),
     "targets": Row(["q_proj"]),
-    "base": Row("4bit", "metrics"),
+    "base": Row("4bit", "metrics", {"model": "@broad"}),
     "save": Row("adapter", "files"),
 }
 DATA: dict[str, Row] = {
@@ -213,6 +213,7 @@ class Bench:
             "base": tiny_directory(root / "base", "llama", context=256),
             "other": tiny_directory(root / "other", "llama", context=256, seed=1),
             "code": tiny_directory(root / "code", "llama", context=256),
+            "broad": tiny_directory(root / "broad", "llama", context=256, hidden=64),
             "demos": demos(root / "demos.jsonl"),
             "pairs": pairs(root / "pairs.jsonl"),
             "long": rows_file(

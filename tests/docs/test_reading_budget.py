@@ -23,7 +23,7 @@ from posttrain.data.source import Offline
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.optimizer import Optimizer
 from posttrain.methods import SFT
-from posttrain.models import native_modules
+from posttrain.models import native_head, native_modules
 from posttrain.train.loop import train
 from tests.docs.test_by_hand import by_hand
 
@@ -86,7 +86,8 @@ def table(found: dict[str, dict[int, str]]) -> str:
 
 
 def test_an_sft_step_is_read_in_one_sitting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_modules, "library", lambda: None)
+    for module in (native_modules, native_head):
+        monkeypatch.setattr(module, "library", lambda: None)
     rng = np.random.default_rng(0)
     groups = [
         Group((), (Response(tokens=rng.integers(3, 60, n), trained=np.ones(n, dtype=bool)),), prompt_tokens=np.ones(4, int))

@@ -310,9 +310,8 @@ class LocalEngine:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self.settings.rate(self.done, self.steps) * self.eased
         self.optimizer.step()
-        increment_version(
-            named.values()
-        )  # torch's fused step does not count as a change, by which samplers and packed weights go
+        # torch's fused step does not count as a change, by which samplers know that their copies are old
+        increment_version(named.values())
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         return {"grad_norm": norm, "lr": float(self.optimizer.param_groups[0]["lr"])}

@@ -108,14 +108,8 @@ class _TokenScores(torch.autograd.Function):
                 d_weight.addmm_(g.T.to(wide), hidden[rows].to(wide))
             if d_bias is not None:
                 d_bias += g.sum(0)
-        return (
-            d_hidden,
-            None if d_weight is None else d_weight.to(weight.dtype),
-            None if d_bias is None or bias is None else d_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-        )
+        dw = None if d_weight is None else d_weight.to(weight.dtype)
+        return d_hidden, dw, None if d_bias is None or bias is None else d_bias.to(bias.dtype), None, None, None
 
 
 def _scores(
@@ -188,11 +182,9 @@ def token_scores(
     spec = _Spec(
         needs.temperature, head.scale, head.cap, needs.entropy, needs.mean_logp, needs.log_sum_sq, keep, int(rows)
     )
-    topk_logp = topk_ids = None
-    if needs.topk:
-        topk_logp, topk_ids = _topk(head, hidden, needs, spec)
-        if needs == Needs(topk=needs.topk, temperature=needs.temperature):
-            return Output(topk_logp=topk_logp, topk_ids=topk_ids)
+    topk_logp, topk_ids = _topk(head, hidden, needs, spec) if needs.topk else (None, None)
+    if needs.topk and needs == Needs(topk=needs.topk, temperature=needs.temperature):
+        return Output(topk_logp=topk_logp, topk_ids=topk_ids)
     plain = head.cap is None and at_ids is None and not (needs.entropy or needs.mean_logp or needs.log_sum_sq)
     if plain and (keep or not needs_grad) and native_head.knows(hidden, head.weight, head.bias):
         said = native_head.logp(hidden, head.weight, head.bias, target, head.scale / needs.temperature)
