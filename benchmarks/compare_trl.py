@@ -144,7 +144,13 @@ def report(
     measured = tokens / rate[best]
     print(
         f"floor {floor_rate:.0f} tokens/s, a step: {told}, at {on.flops / 1e9:.0f} GFLOP/s and {on.bandwidth / 1e9:.0f} GB/s\n"
-        f"ours reaches {rate[best] / floor_rate:.0%} of it, {at_peak / measured:.0%} of the peak of large products; "
+        f"ours reaches {rate[best] / floor_rate:.0%} of it, {at_peak / measured:.0%} of the peak of the library's large products"
+        + (
+            f" and {at_peak / measured * on.flops / on.own:.0%} of that of our kernels ({on.own / 1e9:.0f} GFLOP/s)"
+            if on.own
+            else ""
+        )
+        + "; "
         f"dense work is {sum(dense.values()) / sum(floor.values()):.2f} times the shared work ({steps} steps)"
     )
     memory = {name: side.steps[-1]["peak"] for name, side in live.items()}
@@ -158,6 +164,7 @@ def report(
         "floor_ms_a_step": {n: 1e3 * v / steps for n, v in floor.items()},
         "share_of_peak": at_peak / measured,
         "gemm_gflops": on.flops / 1e9,
+        "own_gemm_gflops": on.own / 1e9,
         "copy_gb_per_s": on.bandwidth / 1e9,
     }
 

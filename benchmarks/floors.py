@@ -3,7 +3,9 @@
 Operations of a forward: `2 N_trunk T + 2 d V S + 4 H D L A` (T tokens, S scored positions, A attended pairs). Forward and backward
 are three of them, the attention's part three and a half (a flash backward computes its products again). The optimizer reads and
 writes 28 bytes per weight (AdamW in fp32). A decode step is bounded by its thin matrix products, not by the peak of large ones, so it is
-judged against those products alone at the same number of rows. All rates are measured here, none comes from a data sheet.
+judged against those products alone at the same number of rows. All rates are measured here, none comes from a data sheet. "The peak"
+is that of the library's product (torch.mm), which both sides can call; where our own kernels multiply faster, a step can be above it, so
+what they reach is measured beside it.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ SAMPLED = ("grpo", "rloo")
 
 @dataclass(frozen=True)
 class Machine:
-    """Measured: FLOP/s of a large product, bytes/s of a large copy (read and written), seconds of a decode step's products."""
+    """Measured: FLOP/s of a large product, bytes/s of a large copy (read and written), seconds of a decode step's products; FLOP/s of
+    large products by our kernels (0: they are not here)."""
 
     flops: float
     bandwidth: float
     decode: float = 0.0
+    own: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,22 @@ def machine(method: str, size: str, threads: int) -> Machine:
     if method in SAMPLED:
         shape = workload.SHAPES[method]
         decode = best(thin(size, shape.groups * shape.answers), 24)
-    return Machine(2 * 1536**3 / product, 2 * 4 * whole.numel() / moved, decode)
+    return Machine(2 * 1536**3 / product, 2 * 4 * whole.numel() / moved, decode, own(threads))
+
+
+def own(threads: int) -> float:
+    """FLOP/s of our kernels, each thread with a product of its own."""
+    import torch
+
+    from posttrain.core.machine import lanes
+    from posttrain.models.native_modules import product
+    from posttrain.native.library import library
+
+    if library() is None:
+        return 0.0
+    given = [(torch.randn(1536, 1536), torch.randn(1536, 1536)) for _ in range(threads)]
+    pool = lanes(threads)
+    return threads * 2 * 1536**3 / best(lambda: list(pool.map(lambda ab: product(*ab, None, back=False), given)))
 
 
 def usual(seen: list[Machine]) -> Machine:
