@@ -1,4 +1,5 @@
-"""The operations of a Llama-like block in torch, over weights laid out for decoding: what a prefill and a decoding step have in common."""
+"""The operations of a Llama-like block over weights laid out for decoding: what a prefill and a decoding step have in common. Products are
+the kernels' where they are, all else is torch's."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posttrain.rollout.native import Native
 from posttrain.rollout.weights import Decoder, Layer
 
 
@@ -17,6 +19,13 @@ class Blocks:
     """Embedding, the two halves of a block around its attention, and logits. N = tokens, in any arrangement."""
 
     weights: Decoder
+    native: Native | None = None
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x [N, in] times a weight [in, out], and the bias."""
+        if self.native is not None:
+            return self.native.product(x, weight, bias)
+        return torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
 
     def embed(self, ids: Tensor) -> Tensor:
         x = self.weights.embed.index_select(0, ids)
@@ -26,8 +35,7 @@ class Blocks:
         """Queries [N, H, D] and keys with values [N, 2 Hkv, D], turned to their positions."""
         w, n = self.weights, x.shape[0]
         y = x if layer.attn_norm is None else layer.attn_norm(x)
-        qkv = torch.mm(y, layer.qkv) if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, y, layer.qkv)
-        qkv = qkv.view(n, -1, w.head_dim)
+        qkv = self.product(y, layer.qkv, layer.qkv_bias).view(n, -1, w.head_dim)
         both = qkv[:, : w.heads + w.kv_heads]
         if layer.qk_norm is not None:
             both.copy_(F.rms_norm(both, (w.head_dim,), None, layer.qk_norm.eps).mul_(layer.qk_norm.weight))
@@ -50,29 +58,22 @@ class Blocks:
         """Output projection, residual and MLP; `x` [N, h] is overwritten."""
         x = self._add(x, attended, layer.out, layer.out_bias, layer.after_attn)
         y = x if layer.mlp_norm is None else layer.mlp_norm(x)
-        up = (
-            torch.mm(y, layer.gate_up)
-            if layer.gate_up_bias is None
-            else torch.addmm(layer.gate_up_bias, y, layer.gate_up)
-        )
+        up = self.product(y, layer.gate_up, layer.gate_up_bias)
         width = up.shape[1] // 2
         return self._add(x, layer.act(up[:, :width]).mul_(up[:, width:]), layer.down, layer.down_bias, layer.after_mlp)
 
     def _add(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, norm: Any) -> Tensor:
         residual = self.weights.residual
-        if norm is None:
+        if norm is None and self.native is None:
             if bias is not None:
                 x.add_(bias, alpha=residual)
             return x.addmm_(y, weight, alpha=residual)
-        z = torch.mm(y, weight) if bias is None else torch.addmm(bias, y, weight)
-        return x.add_(norm(z), alpha=residual)
+        z = self.product(y, weight, bias)
+        return x.add_(z if norm is None else norm(z), alpha=residual)
 
     def logits(self, x: Tensor) -> Tensor:
         w = self.weights
-        x = w.norm(x)
-        return self.scaled(
-            (torch.mm(x, w.head) if w.head_bias is None else torch.addmm(w.head_bias, x, w.head)).float()
-        )
+        return self.scaled(self.product(w.norm(x), w.head, w.head_bias).float())
 
     def scaled(self, logits: Tensor) -> Tensor:
         w = self.weights

@@ -73,7 +73,7 @@ class Fused:
             weights, native = read, Native.of(read)
         self.weights: Decoder = weights
         self.native: Native | None = native
-        self.blocks = Blocks(weights)
+        self.blocks = Blocks(weights, native)
 
     def open(self, prompts: list[list[int]], shared: list[bool]) -> tuple[list[Prompt], Tensor]:
         """Prefill prompts. Returns a handle and the next-token logits [G, V] float32 of each, in order."""

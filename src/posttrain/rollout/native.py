@@ -64,6 +64,7 @@ class Native:
     def __init__(self, weights: Decoder, lib: ctypes.CDLL) -> None:
         self.weights, self.lib = weights, lib
         self._held: list[Any] = []  # what the structures point into
+        self._panels: dict[int, Tensor] = {}  # by the id of the weight that they hold
         self.layers = (_Layer * len(weights.layers))(*(self._layer(layer) for layer in weights.layers))
         w, first = weights, weights.layers[0]
         self.decoder = _Decoder(
@@ -86,6 +87,15 @@ class Native:
             embed_scale=w.embed_scale,
         )
         lib.scratch.restype = c_int64
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x [N, in] times one of the decoder's weights [in, out], with its bias: [N, out]."""
+        x, (k, n) = x.contiguous(), weight.shape
+        made = x.new_empty(len(x), n)
+        where = (c_void_p(address(t)) for t in (self._panels[id(weight)], bias, made))
+        panels, added, out = where
+        self.lib.linear(c_void_p(x.data_ptr()), c_int64(len(x)), panels, added, c_int64(k), c_int64(n), out)
+        return made
 
     @classmethod
     def of(cls, weights: Decoder) -> Native | None:
@@ -148,7 +158,7 @@ class Native:
         made = torch.empty(padded(n) * k)
         steps = (c_int64(x) for x in (*weight.stride(), k, n))
         self.lib.pack(c_void_p(weight.data_ptr()), *steps, c_void_p(made.data_ptr()))
-        self._held.append(made)
+        self._panels[id(weight)] = made
         return made.data_ptr()
 
     def _layer(self, layer: Layer) -> _Layer:
