@@ -20,6 +20,8 @@ from posttrain.guard.fold import EDGE, FOLDING, Folding, beginnings
 from posttrain.guard.vocabulary import Vocabulary
 
 BROAD = 0.2
+STEPS = 1 << 16
+"""Steps of the automaton that are remembered."""
 Key = tuple[int, int, bool] | State
 """What a set of forbidden tokens depends on: the place in the phrases, the class before it, whether the end is forbidden."""
 
@@ -52,6 +54,7 @@ class Bans:
         self.stop_ids = sorted(set(stop_ids))
         self._stops_spell = any(self.spelling.tokens[t] is not None for t in self.stop_ids)
         self._sets: OrderedDict[Key, Tensor | None] = OrderedDict()
+        self._steps: dict[tuple[int, int, int], State | None] = {}
         self._held = 0
         self._shortest = min((len(p) for p in self.automaton.paths), default=0)
         self._lay()
@@ -175,7 +178,15 @@ class Bans:
             return state
         if state.pending:
             return self.automaton.feed(state, self.vocabulary.bodies[token] or b"")
-        return self.automaton.step(state, *found.after(state.cls), found.pending)
+        if state.held or self.automaton.excepting:
+            return self.automaton.step(state, *found.after(state.cls), found.pending)
+        # Most tokens of a text come from a few places: after a word that begins no phrase, say.
+        step = state.node, state.cls, token
+        if step not in self._steps:
+            if len(self._steps) >= STEPS:
+                self._steps.clear()
+            self._steps[step] = self.automaton.step(state, *found.after(state.cls), found.pending)
+        return self._steps[step]
 
     def cut(self, text: str) -> str:
         """`text` without the banned word that its end would complete, and all of it where it holds none."""

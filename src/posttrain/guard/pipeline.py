@@ -95,10 +95,19 @@ class Guard:
     def start(self, request: Request) -> Row:
         return Row(request)
 
+    @property
+    def only_forbids(self) -> bool:
+        """Are there bans alone, so that `forbid` is all of `adjust`?"""
+        return not self.bias and not self.stages
+
+    def forbid(self, row: Row) -> Tensor | None:
+        """Stage 1: ids [k] of the tokens that may not come next."""
+        row.forbidden = None if self.bans is None else self.bans.forbidden(row.ban)
+        return row.forbidden
+
     def adjust(self, row: Row, logits: Tensor) -> Tensor:
         """Stages 1 to 4 on logits [V]."""
-        if self.bans is not None:
-            row.forbidden = self.bans.forbidden(row.ban)
+        self.forbid(row)
         if self.bias:
             if self._bias is None or self._bias.shape != logits.shape:
                 self._bias = torch.zeros_like(logits)

@@ -202,6 +202,11 @@ def _wishes(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[dict[int, Tens
     for i, c in enumerate(choosers):
         if c.steer is None and not c.shaped:
             continue
+        if c.seen is None and getattr(c.steer, "only_forbids", False) and not c.shaped:
+            ids = c.steer.forbid(c.state)  # type: ignore[union-attr]
+            if ids is not None:
+                masks[i] = ids
+            continue
         row = logits[i]
         made, mask = c.bend(row)
         if c.shaped or made is not row:
