@@ -61,6 +61,12 @@ def test_what_is_adopted() -> None:
     odd = nn.Sequential(nn.Linear(32, 24), nn.Linear(24, 32))
     odd.config = model.config  # type: ignore[assignment]
     assert adopt(odd) == 0
+    alike = small(hidden=64)
+    alike.model.norm.__class__ = type("LlamaRMSNorm", (type(alike.model.norm),), {"__module__": "somewhere"})
+    adopt(alike)
+    assert not isinstance(alike.model.norm, NativeNorm) and isinstance(
+        alike.model.layers[0].input_layernorm, NativeNorm
+    )
 
 
 @pytest.mark.parametrize("change", ["in place", "data", "fused"])

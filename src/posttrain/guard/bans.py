@@ -59,6 +59,9 @@ class Bans:
         self._shortest = min((len(p) for p in self.automaton.paths), default=0)
         self._lay()
         self._whole = self._holding()
+        self._told = [np.isin(np.arange(vocabulary.size), ids) for ids in self._whole]
+        order, first = self.spelling.order, self.spelling.first
+        self._apart = [order[(first != cls) | (first == 2)] for cls in range(3)]
         inside = np.flatnonzero(self.spelling.inside).tolist()
         self._inside_whole = [t for t in inside if len(self.spelling.tokens[t].path) >= self._shortest]  # type: ignore[union-attr]
         share = len(self._whole[0]) / self.vocabulary.size
@@ -93,7 +96,7 @@ class Bans:
         self._ends = [a.walk(node, EDGE) is None for node in range(len(a.next))]
 
     def _holding(self) -> list[np.ndarray]:
-        """By the class of the character before: ids of the tokens that hold a whole phrase, begun or not; exceptions left aside."""
+        """By the class of the character before: ids of the tokens that hold a whole phrase, begun or not, sorted; exceptions left aside."""
         s, a = self.spelling, self.automaton
         long = [(i, path) for i, path in enumerate(s.paths) if len(path) + 1 >= self._shortest]
         begins = a.next[0].get(EDGE, 0)
@@ -103,7 +106,7 @@ class Bans:
         if begins:  # only a whole word may care for the boundary before it
             after_edge = np.zeros(len(s.paths), dtype=bool)
             after_edge[[i for i, path in long if a.walk(begins, path) is None]] = True
-        return [s.order[np.where((s.first != cls) | (s.first == 2), after_edge, plain)] for cls in range(3)]
+        return [np.sort(s.order[np.where((s.first != cls) | (s.first == 2), after_edge, plain)]) for cls in range(3)]
 
     def forbidden(self, state: State) -> Tensor | None:
         """Ids [k] int64 of the tokens that may not come next, or None where all may. At least one stop token is always left."""
@@ -137,14 +140,16 @@ class Bans:
         s = self.spelling
         if state.held:
             return np.sort([t for t in s.order.tolist() if self.advance(state, t) is DEAD]).astype(np.int64)
-        parts = [self._whole[state.cls]]
-        node = self.owner[state.node]
-        while node:
-            parts += [s.order[low:high] for low, high in self.ranges[node]]
-            if self.closing[node]:
-                parts.append(s.order[(s.first != state.cls) | (s.first == 2)])
-            node = self.owner[self.automaton.fail[node]]
-        ids = np.unique(np.concatenate(parts)) if len(parts) > 1 else parts[0]
+        node, ids = self.owner[state.node], self._whole[state.cls]
+        if node:
+            told = self._told[state.cls].copy()
+            while node:
+                for low, high in self.ranges[node]:
+                    told[s.order[low:high]] = True
+                if self.closing[node]:
+                    told[self._apart[state.cls]] = True
+                node = self.owner[self.automaton.fail[node]]
+            ids = np.flatnonzero(told)
         if self.automaton.excepting:
             ids = np.array([t for t in ids.tolist() if self.advance(state, t) is DEAD], dtype=np.int64)
         return ids

@@ -63,6 +63,8 @@ def _mixin(module: nn.Module) -> type[nn.Module] | None:
         return None
     if type(module) is nn.Linear:
         return None if any(n != padded(n) for n in (module.in_features, module.out_features)) else NativeLinear
+    if not type(module).__module__.startswith("transformers.models."):
+        return None  # a name alone says nothing of code from elsewhere
     if name in NORMS and module.weight.numel() % 8 == 0:  # type: ignore[operator,union-attr]
         return NativeNorm
     if name in GATED and type(getattr(module, "act_fn", None)).__name__ in SILU:

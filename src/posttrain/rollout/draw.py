@@ -200,16 +200,17 @@ def _wishes(logits: Tensor, choosers: Sequence[Chooser]) -> tuple[dict[int, Tens
     bent: dict[int, Tensor] = {}
     masks: dict[int, Tensor] = {}
     for i, c in enumerate(choosers):
-        if c.steer is None and not c.shaped:
+        shaped = c.shaped
+        if c.steer is None and not shaped:
             continue
-        if c.seen is None and getattr(c.steer, "only_forbids", False) and not c.shaped:
+        if not shaped and getattr(c.steer, "only_forbids", False):
             ids = c.steer.forbid(c.state)  # type: ignore[union-attr]
             if ids is not None:
                 masks[i] = ids
             continue
         row = logits[i]
         made, mask = c.bend(row)
-        if c.shaped or made is not row:
+        if shaped or made is not row:
             bent[i] = made if mask is None else _without(made, mask)
         elif mask is not None:
             masks[i] = mask
@@ -226,27 +227,27 @@ def _without(logits: Tensor, mask: Tensor) -> Tensor:
 def _mask(probs: Tensor, logits: Tensor, masks: dict[int, Tensor]) -> dict[int, float]:
     """Set what is forbidden to 0 in rows of `probs`, in place, and return what is left of each: no second softmax is needed for a ban.
 
-    Rows that forbid the same ids, as most do under the same bans, are treated together.
+    Rows that forbid ids are treated together, as places of one long row.
     """
-    alike: dict[int, list[int]] = {}
     left: dict[int, float] = {}
     for i, mask in masks.items():
         if mask.dtype == torch.bool:
             probs[i] *= mask
             left[i] = float(probs[i].sum())
+    told = [(i, ids) for i, ids in masks.items() if ids.dtype != torch.bool and len(ids)]
+    if told:
+        width, flat = probs.shape[1], probs.view(-1)
+        at = np.concatenate([ids.cpu().numpy() + i * width for i, ids in told])
+        if flat.is_cpu:  # the same memory, and small steps are cheaper there
+            row = flat.numpy()
+            taken, row[at] = row[at], 0.0
         else:
-            alike.setdefault(id(mask), []).append(i)
-    for rows in alike.values():
-        ids = masks[rows[0]]
-        # All rows are a range, which needs no copy; so is one alone.
-        part = probs if len(rows) == len(probs) else probs[rows[0] : rows[0] + 1] if len(rows) == 1 else None
-        at = None if part is not None else (torch.tensor(rows, device=probs.device).unsqueeze(1), ids)
-        taken = part.index_select(1, ids) if part is not None else probs[at]
-        if part is not None:
-            part.index_fill_(1, ids, 0.0)
-        else:
-            probs[at] = 0.0
-        left |= {i: 1.0 - gone for i, gone in zip(rows, taken.sum(-1, dtype=torch.float64).tolist(), strict=True)}
+            places = torch.from_numpy(at).to(flat.device)
+            taken = flat[places].cpu().numpy()
+            flat[places] = 0.0
+        starts = np.cumsum([0, *(len(ids) for _, ids in told[:-1])])
+        gone = np.add.reduceat(taken, starts, dtype=np.float64).tolist()
+        left |= {i: 1.0 - part for (i, _), part in zip(told, gone, strict=True)}
     for i, rest in left.items():
         # Far from 1 the difference has too few digits: it is summed.
         left[i] = rest if rest > 0.5 or masks[i].dtype == torch.bool else float(probs[i].sum())
