@@ -3,8 +3,8 @@
 Per seed one world of the reading room (a simulation), one SFT model, four answers to each of 1,500 prompts, and simulated annotators who
 rank them. Every method starts from that SFT model and sees the same annotations: as one pair a prompt, as that pair with a fifth of the
 labels turned round (`*_flipped`), as single labelled answers (KTO), or as the ranking (listwise). Gold is the world's own verdict on four
-answers at temperature 0.7 to each of 320 held-out prompts. A reward ensemble learns from the noisy pairs of seven times as many prompts and is
-judged by the truth, on prompts of other words and wordings. IPO, KTO and the ensemble were set anew on seed 100 (docs/lab.md). One raw
+answers at temperature 0.7 to each of 320 held-out prompts. A reward ensemble learns from the noisy pairs of seven times as many prompts
+and is judged by the truth, on prompts of other words and wordings. IPO, KTO and the ensemble were set anew on seed 100 (docs/lab.md). One raw
 row per (seed, cell, prompt), and per comparison of the ensemble. `--check` recomputes every figure from the committed rows and fails if any
 differs; `--small` runs a toy of everything in a minute or two, which shows that it works and nothing else.
 """
@@ -158,7 +158,12 @@ def run_seed(seed: int, out: Path, scale: Scale, cells: Sequence[str]) -> tuple[
         jobs[f"said_{name}"] = said(f"${name}", f"{at}/held_out.jsonl", scale)
     heads = Cell({"name": "reward_ensemble", "heads": HEADS, "likelihood": 4.0}, "many", 1e-4)
     rate = {"lr": heads.lr, "head_lr": 1e-2, "schedule": "cosine"}
-    jobs["ensemble"] = {**train(heads, data, at), "epochs": scale.ensemble_epochs, "optimizer": rate, "overlong": "drop"}
+    jobs["ensemble"] = {
+        **train(heads, data, at),
+        "epochs": scale.ensemble_epochs,
+        "optimizer": rate,
+        "overlong": "drop",
+    }
     build({"out": at, "seed": seed, "jobs": jobs}).run(context)
     rows: list[dict[str, Any]] = []
     for name in ("sft", *cells):
@@ -235,6 +240,7 @@ def result(rows: list[dict[str, Any]], told: dict[str, Any]) -> dict[str, Any]:
     """Gold by cell, every claim, IPO's margin and the ensemble's doubt. Prompts of different seeds are different worlds."""
     table: dict[tuple[int, str], np.ndarray] = {}
     gold_rows = [r for r in rows if r["cell"] != "ensemble"]
+    doubted = [r for r in rows if r["cell"] == "ensemble"]
     names = list(dict.fromkeys(r["cell"] for r in gold_rows))
     seeds = sorted({r["seed"] for r in rows})
     for seed in seeds:
@@ -259,7 +265,7 @@ def result(rows: list[dict[str, Any]], told: dict[str, Any]) -> dict[str, Any]:
         "ipo_margin_nats": margins(told, "ipo"),
         "dpo_margin_nats": margins(told, "dpo"),
         "ipo_target_nats": 1 / (2 * IPO_BETA),
-        "ensemble": {str(s): doubt([r for r in rows if r["cell"] == "ensemble" and r["seed"] == s]) for s in seeds},
+        "ensemble": {str(s): doubt([r for r in doubted if r["seed"] == s]) for s in seeds} | {"all": doubt(doubted)},
     }
 
 
@@ -277,6 +283,7 @@ def doubt(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "comparisons": len(rows),
         "accuracy": round(body["accuracy"]["estimate"], 6),
         "auroc": None if body["doubt"] is None else round(body["doubt"]["estimate"], 6),
+        "auroc_interval": None if body["doubt"] is None else [round(body["doubt"][end], 6) for end in ("low", "high")],
         "temperature": round(body["temperature"], 6),
         "excess_ece_before": round(body["before"]["excess"]["estimate"], 6),
         "excess_ece_after": round(body["after"]["excess"]["estimate"], 6),
@@ -295,8 +302,10 @@ def write_page(found: dict[str, Any], told: dict[str, Any]) -> None:
     n = len(next(iter(found["gold"].values()))["by_seed"])
     drawn = [(k, Interval(mean(k), *v["interval"], n, "bootstrap over prompts")) for k, v in found["gold"].items()]
     claims = [[name, "yes" if c["separated"] else "no", c["text"]] for name, c in found["claims"].items()]
-    heads = ["accuracy", "auroc", "temperature", "excess_ece_before", "excess_ece_after"]
-    doubts = [[f"seed {s}", *(f"{e[h]}" for h in heads)] for s, e in found["ensemble"].items()]
+    heads = ["accuracy", "auroc", "auroc_interval", "temperature", "excess_ece_before", "excess_ece_after"]
+    doubts = [
+        ["all seeds" if s == "all" else f"seed {s}", *(f"{e[h]}" for h in heads)] for s, e in found["ensemble"].items()
+    ]
     margin = f"IPO {found['ipo_margin_nats']}, DPO {found['dpo_margin_nats']}, IPO's target {found['ipo_target_nats']}"
     sections = [
         Section("gold", "Gold", card("", dot_plot(drawn, "gold, mean over seeds", "gold"))),
