@@ -4,9 +4,9 @@ Per seed one world of the reading room (a simulation), one SFT model, four answe
 rank them. Every method starts from that SFT model and sees the same annotations: as one pair a prompt, as that pair with a fifth of the
 labels turned round (`*_flipped`), as single labelled answers (KTO), or as the ranking (listwise). Gold is the world's own verdict on four
 answers at temperature 0.7 to each of 320 held-out prompts. A reward ensemble learns from the noisy pairs of seven times as many prompts
-and is judged by the truth, on prompts of other words and wordings. IPO, KTO and the ensemble were set anew on seed 100 (docs/lab.md). One raw
-row per (seed, cell, prompt), and per comparison of the ensemble. `--check` recomputes every figure from the committed rows and fails if any
-differs; `--small` runs a toy of everything in a minute or two, which shows that it works and nothing else.
+and is judged by the truth, on prompts of other words and wordings. IPO, KTO and the ensemble were set anew on seed 100 (docs/lab.md). One
+raw row per (seed, cell, prompt), and per comparison of the ensemble. `--check` recomputes every figure from the committed rows and fails if
+any differs; `--small` runs a toy of everything in a minute or two, which shows that it works and nothing else.
 """
 
 from __future__ import annotations
