@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from posttrain.guard.automaton import DEAD, START, Automaton, State
-from posttrain.guard.fold import EDGE, FOLDING, Folding, beginnings
+from posttrain.guard.fold import EDGE, FOLDING, Folding, beginnings, longest
 from posttrain.guard.vocabulary import Vocabulary
 
 BROAD = 0.2
@@ -62,8 +62,9 @@ class Bans:
         self._told = [np.isin(np.arange(vocabulary.size), ids) for ids in self._whole]
         order, first = self.spelling.order, self.spelling.first
         self._apart = [order[(first != cls) | (first == 2)] for cls in range(3)]
-        inside = np.flatnonzero(self.spelling.inside).tolist()
-        self._inside_whole = [t for t in inside if len(self.spelling.tokens[t].path) >= self._shortest]  # type: ignore[union-attr]
+        self._inside = np.flatnonzero(self.spelling.inside)
+        self._inside_length = np.array([len(self.spelling.tokens[t].path) for t in self._inside])  # type: ignore[union-attr]
+        self._inside_whole = self._inside[self._inside_length >= self._shortest].tolist()
         share = len(self._whole[0]) / self.vocabulary.size
         if share > BROAD:
             raise BanTooBroad(
@@ -162,6 +163,10 @@ class Bans:
         apart = not (state.held or state.node or EDGE in a.next[0] or first >= 0xF0)
         if apart and beginnings(first, a.folding).isdisjoint(a.next[0]):
             tried = self._inside_whole  # the character begins no phrase
+        elif not state.held and first < 0xF0 and not a.excepting:
+            # What is under way, the character, the token and the boundaries between them have to be as long as the shortest phrase.
+            missing = self._shortest - a.depth[state.node] - 2 * longest(first, a.folding) - 2
+            tried = self._inside[self._inside_length >= missing].tolist()
         going = [t for t in tried if a.feed(state, bodies[t] or b"") is DEAD]
         after = a.broken(state)
         if after is DEAD:

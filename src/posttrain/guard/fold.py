@@ -120,6 +120,15 @@ def length(first: int) -> int:
 @lru_cache(maxsize=512)
 def beginnings(first: int, folding: Folding) -> frozenset[str]:
     """Folded symbols of all characters of two or three bytes with this first byte, and `BROKEN`; "" where one folds to nothing."""
+    return frozenset([BROKEN, *(c for f in _folded(first, folding) for c in (f or [""]))])
+
+
+@lru_cache(maxsize=512)
+def longest(first: int, folding: Folding) -> int:
+    """Most symbols that a character of two or three bytes with this first byte folds to."""
+    return max(1, *map(len, _folded(first, folding)))
+
+
+def _folded(first: int, folding: Folding) -> list[str]:
     start, count = ((first & 0x1F) << 6, 64) if first < 0xE0 else ((first & 0x0F) << 12, 4096)
-    folded = [folding.char(chr(c)) for c in range(start, start + count) if not 0xD800 <= c < 0xE000]
-    return frozenset([BROKEN, *(c for f in folded for c in (f or [""]))])
+    return [folding.char(chr(c)) for c in range(start, start + count) if not 0xD800 <= c < 0xE000]
