@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,22 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="written to by others"):
         made.folder()
     assert made.library() is None
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="narrower vectors are a matter of x86")
+def test_the_kernels_with_narrow_vectors(tmp_path: Path) -> None:
+    """On a processor with AVX-512 all other tests see wide vectors alone; users with AVX2 get these."""
+    narrow = tmp_path / "cc"
+    narrow.write_text(f'#!/bin/sh\nexec {COMPILER} "$@" -mno-avx512f\n')
+    narrow.chmod(0o700)
+    tests = Path(__file__).parents[1]
+    asked = [*sorted((tests / "models").glob("test_native_*.py")), tests / "rollout" / "test_parity.py"]
+    env = os.environ | {"CC": str(narrow), "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    probe = "from posttrain.native.library import padded; print(padded(1))"
+    panel = subprocess.run([sys.executable, "-c", probe], env=env, capture_output=True, text=True, check=True).stdout
+    assert panel.strip() == "16", "two vectors of eight"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *map(str, asked)]
+    ran = subprocess.run(command, env=env, cwd=tests.parent, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stdout[-3000:]
